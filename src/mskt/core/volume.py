@@ -118,7 +118,7 @@ class Volume:
     mask: NDArray[np.bool_] | None = None
     subject: Subject = Subject()
     notes: tuple[str, ...] = ()
-    source: Mapping[str, Any] = field(default=_NOTHING)
+    source: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be an image: other dimensions than three, no voxels, a broken affine."""

@@ -1,0 +1,131 @@
+"""Train the shipped weights of ``unet_bayes`` on synthetic patients only.
+
+    python scripts/train_unet_bayes.py --shared ../shared --out runs/unet_bayes
+
+No real image is used. Resumable: run it again with the same --out. ``--export`` writes the set of
+weights (half precision) and its model card into src/mskt/weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from mskt.core import weights
+from mskt.core.anatomy import label_set
+from mskt.plugins.unet_bayes.body import normalised
+from mskt.plugins.unet_bayes.cascade import build
+from mskt.plugins.unet_bayes.variants import BODY, variant
+from mskt.training.cases import CaseWindow, StreamSpec
+from mskt.training.loop import Schedule, train
+from mskt.training.slices import SliceBatches
+
+STEPS_PER_CASE = 2
+ATTRIBUTION = (
+    "Trained on images synthesised from label maps of BodyParts3D (© The Database Center for Life "
+    "Science, CC BY 4.0), of the Visible Human female and male segmented by Andreassen et al., "
+    "Sci Data 10:34 (2023), CC BY 4.0, with bones of the HRA reference model (CC BY 4.0)."
+)
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--out", type=Path, default=Path("runs/unet_bayes"))
+    parser.add_argument("--variant", default="compact")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--body-steps", type=int, default=500)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--leave-out", choices=("bp3d_male", "vh_female", "vh_male"))
+    parser.add_argument("--start-from", type=Path, help="checkpoint of another run")
+    parser.add_argument("--export", metavar="NAME", help="write weights from the last checkpoint")
+    parser.add_argument("--note", default="", help="figures for the model card")
+    return parser.parse_args()
+
+
+def stream(args: argparse.Namespace) -> StreamSpec:
+    """Where the cases come from."""
+    people = ("bp3d_male", "vh_female", "vh_male")
+    anatomy = args.shared / "anatomy"
+    return StreamSpec(
+        maps=tuple(str(anatomy / f"{p}_labels_2mm.nii.gz") for p in people if p != args.leave_out),
+        table=str(anatomy / "labels.json"),
+        excluded_person=people.index(args.leave_out) if args.leave_out else None,
+    )
+
+
+def body_batch(step: int, window: CaseWindow) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whole slices at the body network's spacing with the body as target."""
+    rng = np.random.default_rng(step)
+    cases = window.at(step // STEPS_PER_CASE)
+    images, targets = [], []
+    for _ in range(16):
+        case = cases[int(rng.integers(len(cases)))]
+        k = int(rng.integers(case.image.shape[2]))
+        images.append(normalised(case.image[:, :, k].astype(np.float32), BODY.hu_window))
+        targets.append(case.body[:, :, k].astype(np.float32))
+    image = functional.avg_pool2d(torch.from_numpy(np.stack(images))[:, None], 2)
+    target = functional.avg_pool2d(torch.from_numpy(np.stack(targets))[:, None], 2)[:, 0] > 0.5
+    return image, target.long()
+
+
+def main() -> None:
+    """Train the body network, then the muscles; or export."""
+    args = arguments()
+    torch.set_num_threads(2)
+    made, labels = variant(args.variant), label_set("msk22")
+    body, muscles = build(BODY, 2), build(made, len(labels.names) + 1)
+    if args.export:
+        export(args, labels.name)
+        return
+    if args.start_from and not (args.out / "muscles" / "checkpoint.pt").exists():
+        state = torch.load(args.start_from / "muscles" / "checkpoint.pt", weights_only=True)
+        muscles.load_state_dict(state["average"])
+    window = CaseWindow(stream(args))
+    begin = time.time()
+    train(body, lambda step: body_batch(step, window),
+          Schedule(args.body_steps, lr=3e-3, save_every=100), args.out / "body")
+    batches = SliceBatches(labels, made.context, (144, 112), made.hu_window)
+
+    def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        image, target = batches.get(step, window.at(step // STEPS_PER_CASE))
+        return torch.from_numpy(image), torch.from_numpy(target)
+
+    train(muscles, batch, Schedule(args.steps, lr=args.lr), args.out / "muscles")
+    window.close()
+    print(f"{(time.time() - begin) / 60:.0f} minutes")
+
+
+def export(args: argparse.Namespace, labels: str) -> None:
+    """Put both averaged networks and the card into the package."""
+    tensors, steps = {}, {}
+    for part in ("body", "muscles"):
+        state = torch.load(args.out / part / "checkpoint.pt", weights_only=True)
+        steps[part] = state["step"]
+        tensors |= {f"{part}.{key}": value for key, value in state["average"].items()
+                    if not key.endswith("num_batches_tracked")}
+    card = {
+        "segmenter": "unet_bayes", "variant_name": args.variant,
+        "variant": variant(args.variant).as_dict(), "label_set": labels,
+        "data": "synthetic CT only; no real image was used for training",
+        "attribution": ATTRIBUTION, "left_out": args.leave_out or "nobody",
+        "recipe": "scripts/train_unet_bayes.py", "steps": steps,
+        "hardware": "2 CPU cores with AVX-512 BF16",
+        "figures": args.note, "licence": "Apache-2.0",
+        "intended_use": "research: hip and thigh CT of adults, muscles and bones of msk22",
+        "limits": "not a medical device; see docs/models.md for what was measured and what fails",
+    }
+    info = weights.save(Path("src/mskt/weights"), args.export, tensors, card)
+    print(json.dumps({"name": info.name, "bytes": info.path.stat().st_size, "sha256": info.sha256}))
+
+
+
+if __name__ == "__main__":
+    main()

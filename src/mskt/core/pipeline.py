@@ -1,0 +1,144 @@
+"""From a CT volume to labels and uncertainty on its own grid: the papers' figure 1.
+
+load → draw → reduce → label → assess → report; loading, assessment and report stand around this.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mskt.core.errors import UsageError
+from mskt.core.interfaces import FastDraws, Region, Segmenter, UncertaintyEstimator
+from mskt.core.postprocess import keep_largest as keep_largest_components
+from mskt.core.postprocess import separate_sides, truncated
+from mskt.core.volume import Labels, Volume
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Progress = Callable[[str, float], None]
+"""Called with the name of the stage and the part of it that is done, 0 … 1."""
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What segmentation gives for one case; all maps on the input grid.
+
+    Attributes:
+        labels: one class a voxel.
+        sides: uint8, 0 unsided, 1 right, 2 left.
+        uncertainty: float32, one value a voxel, 0 where nothing was segmented.
+        measure, unit: what the uncertainty is.
+        truncated: (index, side) of structures that touch the border of the field of view.
+        seconds: wall time by stage.
+        removed: voxels taken away from each structure as not belonging to its largest component.
+    """
+
+    labels: Labels
+    sides: NDArray[np.uint8]
+    uncertainty: NDArray[np.float32]
+    measure: str
+    unit: str
+    truncated: frozenset[tuple[int, str]]
+    seconds: Mapping[str, float]
+    removed: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Clock:
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+
+def check_pair(segmenter: Segmenter, estimator: UncertaintyEstimator, name: str = "") -> None:
+    """Refuse an estimator whose draws the segmenter cannot give.
+
+    Raises:
+        UsageError: e.g. Monte Carlo dropout asked of a network without dropout.
+    """
+    what = name or type(estimator).__name__
+    if estimator.needs == "stochastic" and not segmenter.tags.stochastic:
+        raise UsageError(what, "needs a segmenter whose draws differ (Monte Carlo dropout); "
+                               "this one gives the same result every time.",
+                         "Take a segmenter with dropout, or --uncertainty deterministic.")
+    if estimator.needs == "members" and segmenter.tags.members < 2:
+        raise UsageError(what, "needs an ensemble of at least two members; this segmenter has "
+                               f"{segmenter.tags.members}.",
+                         "Give several weights, or take --uncertainty mcdropout or deterministic.")
+
+
+def segment_case(
+    image: Volume,
+    segmenter: Segmenter,
+    estimator: UncertaintyEstimator,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    keep_largest: bool = True,
+) -> CaseResult:
+    """Segment one CT and say for every voxel how uncertain the label is.
+
+    Args:
+        image: HU on any grid.
+        seed: of the draws; the same seed gives the same result.
+        keep_largest: keep only the largest component of each structure and side (Hiasa 2020).
+
+    Raises:
+        UsageError: the estimator does not fit the segmenter.
+    """
+    from mskt.core.backproject import Output, projector  # torch
+
+    check_pair(segmenter, estimator)
+    tell = progress or (lambda stage, part: None)
+    clock = _Clock()
+    output = Output(image.grid)
+    with clock.stage("prepare"):
+        tell("prepare", 0.0)
+        works = segmenter.prepare(image)
+    for number, work in enumerate(works):
+        target = projector(output, work.grid, len(segmenter.labels))
+        regions = segmenter.regions(work)
+        for done, region in enumerate(regions):
+            tell("segment", (number + done / len(regions)) / len(works))
+            with clock.stage("segment"):
+                estimate = estimator.reduce(_draws(segmenter, work, region, estimator.draws, seed))
+            with clock.stage("return"):
+                target.add(region, estimate)
+        with clock.stage("return"):
+            target.finish()
+    tell("post-process", 0.0)
+    with clock.stage("post-process"):
+        labels, sides = output.labels, separate_sides(
+            output.labels, image.grid, segmenter.label_set)
+        removed = keep_largest_components(labels, sides, segmenter.label_set) if keep_largest else {}
+        cut = truncated(labels, sides, segmenter.label_set)
+    return CaseResult(
+        labels=Labels(labels, image.affine, segmenter.label_set), sides=sides,
+        uncertainty=output.uncertainty, measure=estimator.measure, unit=estimator.unit,
+        truncated=frozenset(cut), seconds=clock.seconds, removed=removed,
+        notes=tuple(note for work in works for note in work.notes if note not in image.notes),
+    )
+
+
+def _draws(
+    segmenter: Segmenter, image: Volume, region: Region, count: int, seed: int
+) -> Iterator[Tensor]:
+    """The draws of one region, by the segmenter's faster path where it says it has one."""
+    if segmenter.tags.fast_draws and isinstance(segmenter, FastDraws):
+        yield from segmenter.draw_many(image, region, count=count, seed=seed)
+    else:
+        for index in range(count):
+            yield segmenter.draw(image, region, index=index, seed=seed)

@@ -1,0 +1,143 @@
+"""Move images between grids: separable where the axes are parallel, general where they are not.
+
+Values are interpolated linearly in float32. Going to a coarser grid the triangle kernel is widened to
+the coarser spacing, so that noise and thin structures are averaged instead of picked or missed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mskt.core.volume import FloatArray, Grid, to_canonical
+
+AIR_HU = -1024.0
+PARALLEL_DEG = 5.0
+"""Up to this angle an image is worked on along its own axes: networks have seen such rotations."""
+
+
+def working_grid(
+    image: Grid, spacing_mm: tuple[float, float, float], *, keep_axes_up_to_deg: float = PARALLEL_DEG
+) -> Grid:
+    """A grid of another spacing that covers the field of view of ``image``.
+
+    Args:
+        spacing_mm: along right, anterior, superior.
+        keep_axes_up_to_deg: an image that is more oblique than this gets a grid along the world axes.
+
+    Returns:
+        A grid whose axes point right, anterior and superior; first voxel faces coincide where the
+        axes are kept.
+    """
+    if image.obliquity_deg <= keep_axes_up_to_deg:
+        source = image.canonical()
+        extent = np.asarray(source.shape) * np.asarray(source.spacing_mm)
+        shape = np.maximum(1, np.round(extent / spacing_mm)).astype(int)
+        scale = np.asarray(spacing_mm) / np.asarray(source.spacing_mm)
+        affine = source.affine.copy()
+        affine[:3, :3] = source.affine[:3, :3] * scale
+        # Both grids begin at the same face: centre of voxel 0 moves by half the change in spacing.
+        affine[:3, 3] = source.affine[:3, :3] @ ((scale - 1) / 2) + source.affine[:3, 3]
+        return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+    corners = np.array([[i, j, k, 1] for i in (-0.5, image.shape[0] - 0.5)
+                        for j in (-0.5, image.shape[1] - 0.5) for k in (-0.5, image.shape[2] - 0.5)])
+    world = (corners @ image.affine.T)[:, :3]
+    low, high = world.min(axis=0), world.max(axis=0)
+    shape = np.maximum(1, np.ceil((high - low) / spacing_mm)).astype(int)
+    affine = np.diag([*spacing_mm, 1.0])
+    affine[:3, 3] = low + np.asarray(spacing_mm) / 2
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def parallel(first: Grid, second: Grid) -> bool:
+    """True if the axes of both grids, made canonical, point the same way."""
+    a, b = first.canonical(), second.canonical()
+    directions_a = a.affine[:3, :3] / np.asarray(a.spacing_mm)
+    directions_b = b.affine[:3, :3] / np.asarray(b.spacing_mm)
+    return bool(np.abs(directions_a - directions_b).max() < 1e-3)
+
+
+def axis_coordinates(of: Grid, within: Grid) -> tuple[NDArray[np.float64], ...]:
+    """For parallel canonical grids: where the voxels of one lie along each axis of the other.
+
+    Returns:
+        Three arrays of fractional voxel indices of ``within``, one value a voxel of ``of``.
+    """
+    to_index = np.linalg.inv(within.affine) @ of.affine
+    return tuple(to_index[a, a] * np.arange(of.shape[a]) + to_index[a, 3] for a in range(3))
+
+
+def interpolation_matrix(
+    coordinates: NDArray[np.float64], length: int, *, widen: bool = True
+) -> FloatArray:
+    """Weights of linear interpolation along one axis, as a dense matrix.
+
+    Args:
+        coordinates: fractional indices into the source axis, evenly spaced.
+        length: number of source voxels.
+        widen: widen the triangle to the step of ``coordinates`` where that is coarser than 1.
+
+    Returns:
+        float32 ``(len(coordinates), length)``; rows sum to 1, or are zero where the place lies more
+        than half a voxel (of the coarser grid) outside the source.
+    """
+    step = float(np.mean(np.diff(coordinates))) if len(coordinates) > 1 else 1.0
+    width = max(1.0, abs(step)) if widen else 1.0
+    inside = (coordinates > -0.5 * width - 1e-6) & (coordinates < length - 1 + 0.5 * width + 1e-6)
+    place = np.clip(coordinates, 0, length - 1)
+    weights = 1 - np.abs(place[:, None] - np.arange(length)[None, :]) / width
+    weights = np.clip(weights, 0, None)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.asarray(weights * inside[:, None], np.float32)
+
+
+def resample_image(data: FloatArray, source: Grid, target: Grid, fill: float = AIR_HU) -> FloatArray:
+    """The image on another grid.
+
+    Args:
+        data: float32, shape of ``source``.
+        target: canonical grid (axes right, anterior, superior), or any grid if not parallel.
+        fill: value outside the field of view.
+
+    Returns:
+        float32 array of the target's shape; memory is laid out slice by slice.
+    """
+    if parallel(source, target):
+        return _separable(to_canonical(data, source), source.canonical(), target, fill)
+    return _general(data, source, target, fill)
+
+
+def _separable(data: FloatArray, source: Grid, target: Grid, fill: float) -> FloatArray:
+    along = axis_coordinates(target, source)
+    w_i, w_j, w_k = (
+        interpolation_matrix(along[a], source.shape[a]) for a in range(3)
+    )
+    out = np.zeros((target.shape[2], target.shape[0], target.shape[1]), np.float32)
+    for k in np.flatnonzero(w_k.any(axis=0)):
+        plane = w_i @ np.ascontiguousarray(data[:, :, k]) @ w_j.T
+        for row in np.flatnonzero(w_k[:, k]):
+            out[row] += w_k[row, k] * plane
+    outside = (~w_k.any(axis=1)[:, None, None] | ~w_i.any(axis=1)[None, :, None]
+               | ~w_j.any(axis=1)[None, None, :])
+    np.copyto(out, np.float32(fill), where=outside)
+    return out.transpose(1, 2, 0)
+
+
+def _general(data: FloatArray, source: Grid, target: Grid, fill: float) -> FloatArray:
+    """Trilinear sampling for rotated grids, a slab at a time; smoothed first where it is coarser."""
+    from scipy import ndimage
+
+    ratio = np.asarray(target.spacing_mm) @ np.abs(
+        np.linalg.inv(target.affine[:3, :3] / target.spacing_mm)
+        @ (source.affine[:3, :3] / source.spacing_mm)) / np.asarray(source.spacing_mm)
+    sigma = [0.4 * np.sqrt(max(0.0, float(r) ** 2 - 1)) for r in ratio]
+    smooth = ndimage.gaussian_filter(data, sigma, truncate=3) if max(sigma) > 0.2 else data
+    matrix = np.linalg.inv(source.affine) @ target.affine
+    out = np.empty((target.shape[2], target.shape[0], target.shape[1]), np.float32)
+    for k in range(target.shape[2]):
+        offset = matrix[:3, 3] + matrix[:3, 2] * k
+        index = (matrix[:3, 0, None, None] * np.arange(target.shape[0])[None, :, None]
+                 + matrix[:3, 1, None, None] * np.arange(target.shape[1])[None, None, :]
+                 + offset[:, None, None])
+        ndimage.map_coordinates(smooth, index, output=out[k], order=1, cval=fill)
+    return out.transpose(1, 2, 0)

@@ -1,0 +1,140 @@
+"""Weights: where they are, whether they are intact, what they were made for.
+
+A set of weights is ``NAME.safetensors`` with a model card ``NAME.json`` beside it: what segmenter and
+variant it fits, its label set, the sha256 of the tensors' file, and how it was trained. Sets come with
+the package or lie in ``$MSKT_HOME/weights`` (default ``~/.mskt/weights``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mskt.core.anatomy import suggestion
+from mskt.core.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """One set of weights.
+
+    Attributes:
+        name: what ``--weights`` takes.
+        path: of the ``.safetensors`` file.
+        card: the model card; at least ``segmenter``, ``sha256``, ``label_set``.
+    """
+
+    name: str
+    path: Path
+    card: Mapping[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """Checksum that the card states."""
+        return str(self.card.get("sha256", ""))
+
+
+def home() -> Path:
+    """The user's folder for weights and settings."""
+    return Path(os.environ.get("MSKT_HOME") or Path.home() / ".mskt")
+
+
+def _folders() -> tuple[Path, ...]:
+    return (Path(str(resources.files("mskt") / "weights")), home() / "weights")
+
+
+def available() -> list[WeightsInfo]:
+    """All sets with a readable card, by name; a user's set replaces a shipped one of that name."""
+    found: dict[str, WeightsInfo] = {}
+    for folder in _folders():
+        for card in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+            found[card.stem] = _info(card)
+    return [found[name] for name in sorted(found)]
+
+
+def _info(card: Path) -> WeightsInfo:
+    try:
+        content = json.loads(card.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(card.name, f"is no readable model card ({error})",
+                           "Restore it from where the weights came from, or delete both files.") from error
+    return WeightsInfo(card.stem, card.with_suffix(".safetensors"), content)
+
+
+def find(name: str, segmenter: str) -> WeightsInfo:
+    """The set of that name or path.
+
+    Args:
+        name: of an available set, or the path of a ``.safetensors`` file with its card beside it.
+        segmenter: what it must have been made for.
+    """
+    if name.endswith(".safetensors"):
+        path = Path(name)
+        card = path.with_suffix(".json")
+        if not path.is_file() or not card.is_file():
+            missing = path if not path.is_file() else card
+            raise WeightsError(missing.name, "does not exist",
+                               "Weights are a .safetensors file with a .json model card beside it.")
+        info = _info(card)
+    else:
+        sets = {info.name: info for info in available()}
+        if name not in sets:
+            raise WeightsError("", f"no weights named {name!r}.",
+                               suggestion(name, tuple(sets)) + "\nOr give the path of a .safetensors file.")
+        info = sets[name]
+    made_for = info.card.get("segmenter")
+    if made_for != segmenter:
+        raise WeightsError(info.name, f"was made for segmenter {made_for!r}, not {segmenter!r}",
+                           f"Run with --segmenter {made_for}, or choose other weights.")
+    return info
+
+
+def verify(info: WeightsInfo) -> None:
+    """Compare the file with the checksum of its card.
+
+    Raises:
+        WeightsError: missing or different.
+    """
+    if not info.path.is_file():
+        raise WeightsError(info.path.name, "is missing beside its card", "Copy it there again.")
+    digest = hashlib.sha256(info.path.read_bytes()).hexdigest()
+    if digest != info.sha256:
+        raise WeightsError(
+            info.path.name, f"has sha256 {digest[:12]}…, its card says {info.sha256[:12]}…",
+            "The file is damaged or was exchanged: copy it again from where it came from.")
+
+
+def load(info: WeightsInfo) -> dict[str, Tensor]:
+    """The tensors, in float32, after the checksum was found right."""
+    from safetensors.torch import load_file
+
+    verify(info)
+    return {name: tensor.float() for name, tensor in load_file(info.path).items()}
+
+
+def save(folder: Path, name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> WeightsInfo:
+    """Write tensors (half precision) and card; the card gets the checksum.
+
+    Returns:
+        What :func:`find` would give for it.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.safetensors"
+    temporary = folder / f".{name}.safetensors.part"
+    save_file({key: tensor.detach().half().contiguous() for key, tensor in tensors.items()}, temporary)
+    temporary.replace(path)
+    full = {**card, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    path.with_suffix(".json").write_text(json.dumps(full, indent=1, ensure_ascii=False) + "\n",
+                                         encoding="utf-8")
+    return WeightsInfo(name, path, full)

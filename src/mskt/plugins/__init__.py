@@ -1,0 +1,1 @@
+"""mskt's own plugins. They know the core and never each other."""

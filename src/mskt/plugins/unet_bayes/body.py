@@ -1,0 +1,71 @@
+"""First stage of the cascade: where is the body (Hiasa 2020: the skin surface, learned).
+
+Learned because a calibration phantom touches the skin: a threshold and the largest component would
+take it, the table and the hands for the body.
+"""
+
+from __future__ import annotations
+
+import cc3d
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import nn
+
+from mskt.core.resample import resample_image, working_grid
+from mskt.core.volume import FloatArray, Grid
+from mskt.plugins.unet_bayes.variants import BODY
+
+SMALLEST_PART = 0.02
+"""A second part (the other leg) must have this share of the largest to count as body."""
+
+
+def body_mask(
+    data: FloatArray, grid: Grid, network: nn.Module, device: torch.device, dtype: torch.dtype
+) -> NDArray[np.bool_]:
+    """True inside the skin, for an image on a canonical grid.
+
+    Args:
+        data: HU, shape of ``grid``.
+        network: gives logits of background and body for single slices.
+    """
+    coarse = working_grid(grid, BODY.spacing_mm)
+    small = resample_image(data, grid, coarse)
+    probability = np.zeros((coarse.shape[2], *coarse.shape[:2]), np.float32)
+    for k in range(coarse.shape[2]):
+        probability[k] = _slice(small[:, :, k], network, device, dtype)
+    fine = resample_image(probability.transpose(1, 2, 0), coarse, grid, fill=0.0)
+    return _clean(fine > 0.5)
+
+
+@torch.inference_mode()
+def _slice(
+    plane: FloatArray, network: nn.Module, device: torch.device, dtype: torch.dtype
+) -> FloatArray:
+    multiple = 2 ** (BODY.levels - 1)
+    pad = [(0, -size % multiple) for size in plane.shape]
+    x = torch.from_numpy(np.pad(normalised(plane, BODY.hu_window), pad, constant_values=-1.0))
+    x = x[None, None].to(device, dtype, memory_format=torch.channels_last)
+    inside = network(x).float().softmax(1)[0, 1]
+    out: FloatArray = inside[: plane.shape[0], : plane.shape[1]].cpu().numpy()
+    return out
+
+
+def normalised(data: FloatArray, hu_window: tuple[float, float]) -> FloatArray:
+    """HU clamped to the window and mapped linearly to [-1, 1]."""
+    low, high = hu_window
+    return np.asarray((np.clip(data, low, high) - low) * (2 / (high - low)) - 1, np.float32)
+
+
+def _clean(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Large parts only, holes of each slice filled (bowel gas belongs to the body)."""
+    parts = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=6)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    if len(sizes) < 2:
+        return mask
+    mask = (sizes >= SMALLEST_PART * sizes.max())[parts]
+    for k in np.flatnonzero(mask.any(axis=(0, 1))):
+        mask[:, :, k] = ndimage.binary_fill_holes(mask[:, :, k])
+    return mask

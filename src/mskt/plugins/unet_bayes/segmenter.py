@@ -1,0 +1,151 @@
+"""The segmenter ``unet_bayes``: slices of a working grid through the cascade."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mskt.core.device import resolve_device, resolve_precision
+from mskt.core.dropout import Draw, sampling
+from mskt.core.interfaces import Region, Segmenter, Tags
+from mskt.core.resample import AIR_HU, resample_image, working_grid
+from mskt.core.sweeps import axial_slabs
+from mskt.core.volume import Volume
+from mskt.plugins.unet_bayes.body import body_mask, normalised
+from mskt.plugins.unet_bayes.cascade import for_inference, load_cascade
+
+MARGIN = 8
+"""Air around the body in pixels, so that the skin is not at the edge of what the network sees."""
+STEP = 32
+"""Crops come in multiples of this: few different shapes, and every network's own multiple fits."""
+SLAB_BYTES = 96e6
+
+
+class UNetBayes(Segmenter):
+    """Bayesian 2-D U-Net behind a body network (Hiasa 2020, Soufi 2024).
+
+    Args:
+        weights: name of a set of weights or path; empty takes the shipped ones, ``random`` builds
+            an untrained network (checks and benchmarks only).
+        variant: ``5layers``, ``6layers`` or ``compact``; empty takes that of the weights.
+        backbone: encoder of segmentation-models-pytorch or ``tu-NAME`` of timm; needs weights for it.
+        label_set: with random weights: which classes.
+        device: ``auto``, ``cpu``, ``cuda``, …
+        precision: ``auto``, ``float32`` or ``bfloat16`` for the convolutions.
+    """
+
+    def __init__(
+        self, weights: str = "", variant: str = "", backbone: str = "", label_set: str = "",
+        device: str = "auto", precision: str = "auto",
+    ) -> None:
+        cascade = load_cascade(weights, variant, backbone, label_set)
+        self.label_set = cascade.label_set
+        self.tags = Tags(stochastic=cascade.variant.dropout > 0, fast_draws=True)
+        self._variant = cascade.variant
+        self._device = resolve_device(device)
+        self._dtype = resolve_precision(precision, self._device)
+        self._muscles = for_inference(cascade.muscles, self._device, self._dtype)
+        self._body = cascade.body and for_inference(cascade.body, self._device, self._dtype)
+        self._facts = {**cascade.facts, "device": str(self._device),
+                       "precision": str(self._dtype).removeprefix("torch.")}
+
+    def describe(self) -> Mapping[str, Any]:
+        """Weights, variant, parameter counts, device and precision."""
+        return self._facts
+
+    def prepare(self, image: Volume) -> Sequence[Volume]:
+        """One volume at the variant's spacing; outside the body there is air and the mask is false."""
+        grid = working_grid(image.grid, self._variant.spacing_mm)
+        data = resample_image(image.data, image.grid, grid)
+        if self._body is None:
+            mask = np.ones(grid.shape, bool) if image.mask is None else (
+                resample_image(image.mask.astype(np.float32), image.grid, grid, fill=0.0) > 0.5)
+        else:
+            mask = body_mask(data, grid, self._body, self._device, self._dtype)
+        np.copyto(data, np.float32(AIR_HU), where=~mask)
+        return (Volume(data, grid.affine, mask=mask, subject=image.subject, notes=image.notes),)
+
+    def regions(self, image: Volume) -> Sequence[Region]:
+        """Groups of whole slices, as many as one draw of them may take memory."""
+        i, j, k = image.data.shape
+        depth = int(np.clip(SLAB_BYTES / (4 * len(self.labels) * i * j), 1, 8))
+        return axial_slabs((i, j, k), depth)
+
+    def draw(self, image: Volume, region: Region, *, index: int, seed: int) -> Tensor:
+        """Softmax of one random pass over the slices of the region."""
+        return self._assemble(image, region, self._stems(image, region), index, seed)
+
+    def draw_many(
+        self, image: Volume, region: Region, *, count: int, seed: int
+    ) -> Iterator[Tensor]:
+        """The same draws; what lies before the first dropout is computed once."""
+        stems = self._stems(image, region)
+        for index in range(count):
+            yield self._assemble(image, region, stems, index, seed)
+
+    @torch.inference_mode()
+    def _stems(self, image: Volume, region: Region) -> list[tuple[int, tuple[slice, slice], Tensor]]:
+        """For each slice with body in it: its number, its crop, the features before any dropout."""
+        found = []
+        for k in range(region.start[2], region.stop[2]):
+            box = _crop(image, k)
+            if box is not None:
+                x = self._input(image, k, box)
+                found.append((k, box, self._muscles.stem(x)))
+        return found
+
+    def _input(self, image: Volume, k: int, box: tuple[slice, slice]) -> Tensor:
+        """The slice and its neighbours in the box, padded with air to a multiple of ``STEP``."""
+        context = self._variant.context
+        numbers = np.clip(np.arange(k - context, k + context + 1), 0, image.data.shape[2] - 1)
+        planes = np.stack([image.data[box[0], box[1], n] for n in numbers])
+        pad = [(0, 0), *((0, -size % STEP) for size in planes.shape[1:])]
+        x = np.pad(normalised(planes, self._variant.hu_window), pad, constant_values=-1.0)
+        return torch.from_numpy(x)[None].to(
+            self._device, self._dtype, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def _assemble(
+        self, image: Volume, region: Region,
+        stems: Sequence[tuple[int, tuple[slice, slice], Tensor]], index: int, seed: int,
+    ) -> Tensor:
+        shape = (region.shape[2], len(self.labels), *image.data.shape[:2])
+        out = torch.zeros(shape, device=self._device)
+        out[:, 0] = 1
+        for k, box, features in stems:
+            with sampling(self._muscles, [Draw(seed, index, k)]):
+                logits = self._muscles.after_stem(features)
+            rows, columns = (part.stop - part.start for part in box)
+            probabilities = logits[0, :, :rows, :columns].float().softmax(0)
+            inside = torch.from_numpy(
+                np.ascontiguousarray(_mask(image)[box[0], box[1], k])).to(self._device)
+            plane = out[k - region.start[2]]
+            plane[:, box[0], box[1]] = torch.where(inside, probabilities, plane[:, box[0], box[1]])
+        return out.permute(1, 2, 3, 0)[:, region.slices[0], region.slices[1]]
+
+
+def _mask(image: Volume) -> NDArray[np.bool_]:
+    return np.ones(image.data.shape, bool) if image.mask is None else image.mask
+
+
+def _crop(image: Volume, k: int) -> tuple[slice, slice] | None:
+    """The box around the body in slice ``k`` with a margin; None where there is no body.
+
+    A function of the slice alone: no result depends on which region the slice was asked in.
+    """
+    if image.mask is None:
+        return slice(0, image.data.shape[0]), slice(0, image.data.shape[1])
+    inside = image.mask[:, :, k]
+    if not inside.any():
+        return None
+    spans = []
+    for axis in (0, 1):
+        busy = np.flatnonzero(inside.any(axis=1 - axis))
+        spans.append(slice(max(0, int(busy[0]) - MARGIN),
+                           min(inside.shape[axis], int(busy[-1]) + 1 + MARGIN)))
+    return spans[0], spans[1]
