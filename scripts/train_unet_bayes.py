@@ -90,9 +90,13 @@ def main() -> None:
         muscles.load_state_dict(state["average"])
     window = CaseWindow(stream(args))
     begin = time.time()
-    train(body, lambda step: body_batch(step, window),
-          Schedule(args.body_steps, lr=3e-3, save_every=100), args.out / "body")
-    batches = SliceBatches(labels, made.context, (144, 112), made.hu_window)
+    train(
+        body,
+        lambda step: body_batch(step, window),
+        Schedule(args.body_steps, lr=3e-3, save_every=100),
+        args.out / "body",
+    )
+    batches = SliceBatches(labels, made.context, (128, 112), made.hu_window)
 
     def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         image, target = batches.get(step, window.at(step // STEPS_PER_CASE))
@@ -109,22 +113,29 @@ def export(args: argparse.Namespace, labels: str) -> None:
     for part in ("body", "muscles"):
         state = torch.load(args.out / part / "checkpoint.pt", weights_only=True)
         steps[part] = state["step"]
-        tensors |= {f"{part}.{key}": value for key, value in state["average"].items()
-                    if not key.endswith("num_batches_tracked")}
+        tensors |= {
+            f"{part}.{key}": value
+            for key, value in state["average"].items()
+            if not key.endswith("num_batches_tracked")
+        }
     card = {
-        "segmenter": "unet_bayes", "variant_name": args.variant,
-        "variant": variant(args.variant).as_dict(), "label_set": labels,
+        "segmenter": "unet_bayes",
+        "variant_name": args.variant,
+        "variant": variant(args.variant).as_dict(),
+        "label_set": labels,
         "data": "synthetic CT only; no real image was used for training",
-        "attribution": ATTRIBUTION, "left_out": args.leave_out or "nobody",
-        "recipe": "scripts/train_unet_bayes.py", "steps": steps,
+        "attribution": ATTRIBUTION,
+        "left_out": args.leave_out or "nobody",
+        "recipe": "scripts/train_unet_bayes.py",
+        "steps": steps,
         "hardware": "2 CPU cores with AVX-512 BF16",
-        "figures": args.note, "licence": "Apache-2.0",
+        "figures": args.note,
+        "licence": "Apache-2.0",
         "intended_use": "research: hip and thigh CT of adults, muscles and bones of msk22",
         "limits": "not a medical device; see docs/models.md for what was measured and what fails",
     }
     info = weights.save(Path("src/mskt/weights"), args.export, tensors, card)
     print(json.dumps({"name": info.name, "bytes": info.path.stat().st_size, "sha256": info.sha256}))
-
 
 
 if __name__ == "__main__":

@@ -127,7 +127,8 @@ class LabelSet:
         """The structure of that name; an unknown one is refused with the nearest names."""
         if name not in self.by_name:
             raise UsageError(
-                "", f"no structure named {name!r} in label set {self.name!r}.",
+                "",
+                f"no structure named {name!r} in label set {self.name!r}.",
                 suggestion(name, self.names),
             )
         return self.by_name[name]
@@ -188,7 +189,8 @@ def label_set(name: str) -> LabelSet:
     """
     if name not in BUILT_IN_LABEL_SETS:
         raise UsageError(
-            "", f"no label set named {name!r}.",
+            "",
+            f"no label set named {name!r}.",
             suggestion(name, BUILT_IN_LABEL_SETS) + "\nA table of your own: give the path of a "
             ".tsv file with the columns index and name.",
         )
@@ -206,9 +208,15 @@ def _structure(row: Mapping[str, str]) -> Structure:
         if side == "both" or element[1] == side
     )
     return Structure(
-        index=int(row["index"]), name=row["name"], abbreviation=row["abbreviation"],
-        group=row["group"], tissue=row["tissue"], side=side,  # type: ignore[arg-type]
-        elements=elements, color=row["color"], snomed=row["snomed"],
+        index=int(row["index"]),
+        name=row["name"],
+        abbreviation=row["abbreviation"],
+        group=row["group"],
+        tissue=row["tissue"],
+        side=side,  # type: ignore[arg-type]
+        elements=elements,
+        color=row["color"],
+        snomed=row["snomed"],
     )
 
 
@@ -221,28 +229,51 @@ def read_label_table(path: Path) -> LabelSet:
         InputError: the file is no such table.
     """
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), delimiter="\t"))
+        rows = list(
+            csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), delimiter="\t")
+        )
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(str(path.name), f"cannot be read as a label table ({error})",
-                         "Give a tab-separated text file with the columns index and name.") from error
+        raise InputError(
+            str(path.name),
+            f"cannot be read as a label table ({type(error).__name__})",
+            "Give a tab-separated text file with the columns index and name.",
+        ) from error
     if not rows or not {"index", "name"} <= set(rows[0]):
-        raise InputError(path.name, f"has the columns {list(rows[0]) if rows else 'none'}",
-                         "A label table needs the tab-separated columns index and name.")
+        raise InputError(
+            path.name,
+            f"has the columns {list(rows[0]) if rows else 'none'}",
+            "A label table needs the tab-separated columns index and name.",
+        )
     known = known_structures()
     structures = []
     for line, row in enumerate(rows, start=2):
         index, name = (row["index"] or "").strip(), (row["name"] or "").strip()
-        if not index.isdigit():
-            raise InputError(path.name, f"line {line}: index {index!r} is no whole number",
-                             "Indices are the values in the label map: 0, 1, 2, …")
+        if not index.isdecimal() or int(index) > 255:
+            raise InputError(
+                path.name,
+                f"line {line}: index {index!r} is no whole number from 0 to 255",
+                "Indices are the values in the label map: 0, 1, 2, …",
+            )
+        if not name:
+            raise InputError(
+                path.name, f"line {line}: index {index} has no name", "Give every index a name."
+            )
         if int(index) == 0:
             continue
         base = known.get(name, Structure(0, name))
-        structures.append(Structure(
-            int(index), name, row.get("abbreviation") or base.abbreviation, base.group,
-            base.tissue, (row.get("side") or base.side),  # type: ignore[arg-type]
-            base.elements, row.get("color") or base.color, row.get("snomed") or base.snomed,
-        ))
+        structures.append(
+            Structure(
+                int(index),
+                name,
+                row.get("abbreviation") or base.abbreviation,
+                base.group,
+                base.tissue,
+                (row.get("side") or base.side),  # type: ignore[arg-type]
+                base.elements,
+                row.get("color") or base.color,
+                row.get("snomed") or base.snomed,
+            )
+        )
     return LabelSet(path.stem, tuple(structures))
 
 
@@ -284,11 +315,14 @@ def common_coarsening(first: LabelSet, second: LabelSet) -> tuple[CommonGroup, .
         union = frozenset().union(*(structure.elements for structure in mine))
         if theirs and union == frozenset().union(*(structure.elements for structure in theirs)):
             small = mine if len(mine) <= len(theirs) else theirs
-            groups.append(CommonGroup(
-                "+".join(structure.name for structure in small),
-                tuple(structure.name for structure in mine),
-                tuple(structure.name for structure in theirs), union,
-            ))
+            groups.append(
+                CommonGroup(
+                    "+".join(structure.name for structure in small),
+                    tuple(structure.name for structure in mine),
+                    tuple(structure.name for structure in theirs),
+                    union,
+                )
+            )
     return tuple(groups)
 
 
@@ -316,7 +350,9 @@ def mapping(source: LabelSet, target: LabelSet) -> tuple[NDArray[np.uint8], tupl
     table = np.zeros(256, np.uint8)
     unmapped = []
     for structure in source.structures:
-        fit = [t for t in target.structures if structure.elements and structure.elements <= t.elements]
+        fit = [
+            t for t in target.structures if structure.elements and structure.elements <= t.elements
+        ]
         if fit:
             table[structure.index] = fit[0].index
         else:

@@ -77,7 +77,10 @@ def explained(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            fault, remedy = "the disk is full", "Free some space; --resume continues where it stopped."
+            fault, remedy = (
+                "the disk is full",
+                "Free some space; --resume continues where it stopped.",
+            )
         elif error.errno in _FORBIDDEN:
             fault, remedy = "must not be written to", "Choose another folder with --out."
         else:

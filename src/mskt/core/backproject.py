@@ -73,8 +73,12 @@ class _ParallelProjector:
             self._flush(last=False)
             i, j, _ = self._working.shape
             depth = region.shape[2]
-            self._slab = (region.start[2], region.stop[2],
-                          torch.zeros((self._classes, i, j, depth)), torch.zeros((i, j, depth)))
+            self._slab = (
+                region.start[2],
+                region.stop[2],
+                torch.zeros((self._classes, i, j, depth)),
+                torch.zeros((i, j, depth)),
+            )
         rows, columns, _ = region.slices
         self._slab[2][:, rows, columns] = estimate.probabilities.float().cpu()
         self._slab[3][rows, columns] = estimate.uncertainty.float().cpu()
@@ -90,13 +94,16 @@ class _ParallelProjector:
         low = start - 0.5 if start == 0 else start - 1.0
         high = stop - 0.5 if last else stop - 1.0
         inside = (self._heights >= low - 1e-6) & (
-            self._heights < high if not last else self._heights <= high + 1e-6)
+            self._heights < high if not last else self._heights <= high + 1e-6
+        )
         for k in np.flatnonzero(inside):
             height = float(np.clip(self._heights[k], 0, self._working.shape[2] - 1))
             below = min(int(np.floor(height)), stop - 1)
             share = height - below
             pair = [self._slice(below), self._slice(min(below + 1, stop - 1))]
-            self._write(k, pair[0][0].lerp(pair[1][0], share), pair[0][1].lerp(pair[1][1], share))
+            self._write(
+                int(k), pair[0][0].lerp(pair[1][0], share), pair[0][1].lerp(pair[1][1], share)
+            )
         self._previous = (probabilities[..., -1].clone(), uncertainty[..., -1].clone())
         self._slab = None
 

@@ -24,17 +24,24 @@ def resolve_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
-        raise UsageError("--device", f"{name!r} is no device",
-                         "Use auto, cpu, cuda, cuda:N, gpu, gpu:N or mps.") from error
+        raise UsageError(
+            "--device", f"{name!r} is no device", "Use auto, cpu, cuda, cuda:N, gpu, gpu:N or mps."
+        ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError("--device", f"{name!r} was asked for, but torch {torch.__version__} sees "
-                                     f"{torch.cuda.device_count()} CUDA devices",
-                         "Use --device cpu, or install a driver that fits (mskt doctor tells more).")
+        raise UsageError(
+            "--device",
+            f"{name!r} was asked for, but torch {torch.__version__} sees "
+            f"{torch.cuda.device_count()} CUDA devices",
+            "Use --device cpu, or install a driver that fits (mskt doctor tells more).",
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("--device", "'mps' was asked for, but is not available here",
-                         "Use --device cpu.")
+        raise UsageError(
+            "--device", "'mps' was asked for, but is not available here", "Use --device cpu."
+        )
     if device.type not in ("cpu", "cuda", "mps"):
-        raise UsageError("--device", f"{name!r} is not supported", "Use auto, cpu, cuda, gpu or mps.")
+        raise UsageError(
+            "--device", f"{name!r} is not supported", "Use auto, cpu, cuda, gpu or mps."
+        )
     return device
 
 

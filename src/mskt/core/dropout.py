@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,11 +35,14 @@ class Draw:
     place: int
 
 
+_current: ContextVar[Sequence[Draw] | None] = ContextVar("draws of this thread", default=None)
+
+
 class McDropout(nn.Module):
     """Dropout of single activations that can be asked for one particular draw.
 
     In training it is ordinary dropout; in evaluation it passes its input on, unless
-    :func:`sampling` has named the draws.
+    :func:`sampling` has named the draws. Threads may sample different draws at the same time.
 
     Args:
         p: probability that an activation is set to zero; the others are scaled by 1 / (1 − p).
@@ -50,7 +54,6 @@ class McDropout(nn.Module):
             raise ValueError(f"dropout probability {p} is not in [0, 1)")
         self.p = p
         self.site = 0
-        self.draws: Sequence[Draw] | None = None
 
     def extra_repr(self) -> str:
         """Shown when the module is printed."""
@@ -60,11 +63,12 @@ class McDropout(nn.Module):
         """Zero activations at random in training, as named by :func:`sampling` in evaluation."""
         if self.training:
             return functional.dropout(x, self.p)
-        if self.draws is None or self.p == 0:
+        draws = _current.get()
+        if draws is None or self.p == 0:
             return x
-        if len(self.draws) != x.shape[0]:
-            raise ValueError(f"{len(self.draws)} draws named for a batch of {x.shape[0]}")
-        kept = torch.stack([self._mask(draw, x[0]) for draw in self.draws])
+        if len(draws) != x.shape[0]:
+            raise ValueError(f"{len(draws)} draws named for a batch of {x.shape[0]}")
+        kept = torch.stack([self._mask(draw, x[0]) for draw in draws])
         return x * kept.to(x.device, x.dtype, non_blocking=True)
 
     def _mask(self, draw: Draw, like: Tensor) -> Tensor:
@@ -82,19 +86,23 @@ class McDropout(nn.Module):
         return mask.permute(order).to(like.dtype) * (1 / (1 - self.p))
 
 
-def dropout_sites(model: nn.Module) -> list[McDropout]:
-    """The random modules of a network in the order of registration."""
-    return [module for module in model.modules() if isinstance(module, McDropout)]
+def number_sites(model: nn.Module) -> int:
+    """Give each dropout of a network its own number, in the order of registration.
+
+    Returns:
+        How many there are. Call it once, when the network is built.
+    """
+    sites = [module for module in model.modules() if isinstance(module, McDropout)]
+    for number, module in enumerate(sites):
+        module.site = number
+    return len(sites)
 
 
 @contextmanager
-def sampling(model: nn.Module, draws: Sequence[Draw]) -> Iterator[None]:
-    """Within this context element ``n`` of a batch gets the masks of ``draws[n]``."""
-    sites = dropout_sites(model)
+def sampling(draws: Sequence[Draw]) -> Iterator[None]:
+    """Within this context, and this thread, element ``n`` of a batch gets the masks of ``draws[n]``."""
+    token = _current.set(draws)
     try:
-        for number, module in enumerate(sites):
-            module.site, module.draws = number, draws
         yield
     finally:
-        for module in sites:
-            module.draws = None
+        _current.reset(token)

@@ -1,6 +1,6 @@
 """The four questions that plugins answer: load, segment, reduce, measure.
 
-Nothing here imports torch; tensors appear in signatures only, so that announcing a plugin stays cheap.
+Nothing here imports torch; tensors appear in signatures only: announcing a plugin stays cheap.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """What a segmenter can do. The pipeline and the checks read these, never the class.
+    """What a segmenter can do; pipeline and checks read these, never the class.
 
     Attributes:
         stochastic: draws with different ``index`` differ (Monte Carlo dropout).
@@ -272,7 +272,9 @@ class Loader(ABC):
         """The CT image in HU."""
 
     @abstractmethod
-    def load_labels(self, path: Path, options: LoadOptions) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    def load_labels(
+        self, path: Path, options: LoadOptions
+    ) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """A label map (integers as stored) and its affine in RAS mm."""
 
 

@@ -71,13 +71,19 @@ def check_pair(segmenter: Segmenter, estimator: UncertaintyEstimator, name: str 
     """
     what = name or type(estimator).__name__
     if estimator.needs == "stochastic" and not segmenter.tags.stochastic:
-        raise UsageError(what, "needs a segmenter whose draws differ (Monte Carlo dropout); "
-                               "this one gives the same result every time.",
-                         "Take a segmenter with dropout, or --uncertainty deterministic.")
+        raise UsageError(
+            what,
+            "needs a segmenter whose draws differ (Monte Carlo dropout); "
+            "this one gives the same result every time.",
+            "Take a segmenter with dropout, or --uncertainty deterministic.",
+        )
     if estimator.needs == "members" and segmenter.tags.members < 2:
-        raise UsageError(what, "needs an ensemble of at least two members; this segmenter has "
-                               f"{segmenter.tags.members}.",
-                         "Give several weights, or take --uncertainty mcdropout or deterministic.")
+        raise UsageError(
+            what,
+            "needs an ensemble of at least two members; this segmenter has "
+            f"{segmenter.tags.members}.",
+            "Give several weights, or take --uncertainty mcdropout or deterministic.",
+        )
 
 
 def segment_case(
@@ -93,6 +99,9 @@ def segment_case(
 
     Args:
         image: HU on any grid.
+        segmenter: gives the draws, on a grid of its own.
+        estimator: reduces them; says how many it wants.
+        progress: is told how far each stage is.
         seed: of the draws; the same seed gives the same result.
         keep_largest: keep only the largest component of each structure and side (Hiasa 2020).
 
@@ -121,14 +130,23 @@ def segment_case(
             target.finish()
     tell("post-process", 0.0)
     with clock.stage("post-process"):
-        labels, sides = output.labels, separate_sides(
-            output.labels, image.grid, segmenter.label_set)
-        removed = keep_largest_components(labels, sides, segmenter.label_set) if keep_largest else {}
+        labels, sides = (
+            output.labels,
+            separate_sides(output.labels, image.grid, segmenter.label_set),
+        )
+        removed = (
+            keep_largest_components(labels, sides, segmenter.label_set) if keep_largest else {}
+        )
         cut = truncated(labels, sides, segmenter.label_set)
     return CaseResult(
-        labels=Labels(labels, image.affine, segmenter.label_set), sides=sides,
-        uncertainty=output.uncertainty, measure=estimator.measure, unit=estimator.unit,
-        truncated=frozenset(cut), seconds=clock.seconds, removed=removed,
+        labels=Labels(labels, image.affine, segmenter.label_set),
+        sides=sides,
+        uncertainty=output.uncertainty,
+        measure=estimator.measure,
+        unit=estimator.unit,
+        truncated=frozenset(cut),
+        seconds=clock.seconds,
+        removed=removed,
         notes=tuple(note for work in works for note in work.notes if note not in image.notes),
     )
 

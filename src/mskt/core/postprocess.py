@@ -35,15 +35,36 @@ _CONNECTIVITY: Final = 26
 # mean of the six sides of the Visible Human male and female (Andreassen 2023, CC BY 4.0) and the
 # BodyParts3D male (DBCLS, CC BY 4.0). Only the order from medial to lateral matters.
 _LATERAL_MM = {
-    "gluteus_maximus": 95, "gluteus_medius": 122, "gluteus_minimus": 120,
-    "iliacus_proximal": 89, "iliacus_distal": 93, "psoas_major_proximal": 47,
-    "psoas_major_distal": 72, "obturator_externus": 60, "obturator_internus": 48,
-    "gemellus_superior": 89, "gemellus_inferior": 93, "quadratus_femoris": 98, "piriformis": 58,
-    "pectineus": 66, "adductor_longus": 56, "adductor_brevis": 62, "adductor_magnus": 64,
-    "adductor_minimus": 62, "gracilis": 29, "rectus_femoris": 112, "vastus_lateralis": 143,
-    "vastus_intermedius": 119, "vastus_medialis": 76, "biceps_femoris_long_head": 106,
-    "biceps_femoris_short_head": 115, "semimembranosus": 63, "semitendinosus": 74,
-    "tensor_fasciae_latae": 145, "hip_bone": 74, "femur": 102,
+    "gluteus_maximus": 95,
+    "gluteus_medius": 122,
+    "gluteus_minimus": 120,
+    "iliacus_proximal": 89,
+    "iliacus_distal": 93,
+    "psoas_major_proximal": 47,
+    "psoas_major_distal": 72,
+    "obturator_externus": 60,
+    "obturator_internus": 48,
+    "gemellus_superior": 89,
+    "gemellus_inferior": 93,
+    "quadratus_femoris": 98,
+    "piriformis": 58,
+    "pectineus": 66,
+    "adductor_longus": 56,
+    "adductor_brevis": 62,
+    "adductor_magnus": 64,
+    "adductor_minimus": 62,
+    "gracilis": 29,
+    "rectus_femoris": 112,
+    "vastus_lateralis": 143,
+    "vastus_intermedius": 119,
+    "vastus_medialis": 76,
+    "biceps_femoris_long_head": 106,
+    "biceps_femoris_short_head": 115,
+    "semimembranosus": 63,
+    "semitendinosus": 74,
+    "tensor_fasciae_latae": 145,
+    "hip_bone": 74,
+    "femur": 102,
 }
 _PAIR_RATIO = 0.25  # the smaller of two sides has at least this part of the larger one's voxels
 _PAIR_ACROSS = 0.6  # … and lies at least this part of the distance straight across the body
@@ -268,9 +289,7 @@ def _voxel_counts(image: NDArray[Any]) -> NDArray[np.int64]:
     return counts
 
 
-def _components(
-    labels: NDArray[np.uint8], grid: Grid, label_set: LabelSet
-) -> _Components | None:
+def _components(labels: NDArray[np.uint8], grid: Grid, label_set: LabelSet) -> _Components | None:
     """Find the connected components; None if there is no paired structure."""
     view = to_canonical(labels, grid)
     box = foreground_box(view)
@@ -284,7 +303,12 @@ def _components(
     affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
     centre = facts["centroids"] @ affine[:3, :3].T + affine[:3, 3]
     return _Components(
-        image, box, affine, index, facts["voxel_counts"].astype(np.int64), centre,
+        image,
+        box,
+        affine,
+        index,
+        facts["voxel_counts"].astype(np.int64),
+        centre,
         facts["bounding_boxes"].astype(np.int64).reshape(-1, 3, 2),
     )
 
@@ -295,8 +319,9 @@ def _pairs(components: _Components, label_set: LabelSet) -> dict[int, tuple[int,
     None are believed unless a good part of the structures comes in pairs: in a scan of one leg a
     muscle may be in pieces that look like two sides.
     """
-    present = [s.index for s in label_set.structures
-               if s.side == "both" and components.of(s.index).size]
+    present = [
+        s.index for s in label_set.structures if s.side == "both" and components.of(s.index).size
+    ]
     found = {index: _pair(components, components.of(index)) for index in present}
     pairs = {index: pair for index, pair in found.items() if pair is not None}
     return pairs if len(pairs) >= _PAIRED_PART * len(present) else {}
@@ -328,8 +353,10 @@ def _midplane(
     enough = _MIDLINE_PART * components.voxels[1:].sum()
     points = [
         components.centre_mm[main]
-        for structure in label_set.structures if structure.side == "midline"
-        for main in components.of(structure.index)[:1] if components.voxels[main] >= enough
+        for structure in label_set.structures
+        if structure.side == "midline"
+        for main in components.of(structure.index)[:1]
+        if components.voxels[main] >= enough
     ]
     points += [components.centre_mm[list(pair)].mean(axis=0) for pair in pairs.values()]
     if points:
@@ -398,8 +425,11 @@ def _corners_mm(components: _Components, component: int) -> NDArray[np.float64]:
 
 
 def _write_sides(
-    components: _Components, label_set: LabelSet, pairs: dict[int, tuple[int, int]],
-    plane: Midplane, sides: NDArray[np.uint8],
+    components: _Components,
+    label_set: LabelSet,
+    pairs: dict[int, tuple[int, int]],
+    plane: Midplane,
+    sides: NDArray[np.uint8],
 ) -> None:
     """Fill the canonical, cropped view ``sides`` for all paired structures."""
     table = np.where(plane.signed_mm(components.centre_mm) > 0, RIGHT, LEFT).astype(np.uint8)
@@ -430,8 +460,11 @@ def _split(
 ) -> None:
     """Cut a component where it is narrowest, if it spans both sides."""
     ranges = components.box[component]
-    box = (slice(ranges[0, 0], ranges[0, 1] + 1), slice(ranges[1, 0], ranges[1, 1] + 1),
-           slice(ranges[2, 0], ranges[2, 1] + 1))
+    box = (
+        slice(ranges[0, 0], ranges[0, 1] + 1),
+        slice(ranges[1, 0], ranges[1, 1] + 1),
+        slice(ranges[2, 0], ranges[2, 1] + 1),
+    )
     mask = components.image[box] == component
     signed = _signed_mm(mask.shape, components.affine, ranges[:, 0], plane)
     values = signed[mask]
@@ -450,8 +483,9 @@ def _signed_mm(
     """Signed distance from the plane of every voxel of a box: a sum of three vectors."""
     unit = np.eye(3)
     zero = plane.signed_mm(affine[:3, 3] + affine[:3, :3] @ start)
-    along = [plane.signed_mm(affine[:3, :3] @ unit[a]) - plane.signed_mm(np.zeros(3))
-             for a in range(3)]
+    along = [
+        plane.signed_mm(affine[:3, :3] @ unit[a]) - plane.signed_mm(np.zeros(3)) for a in range(3)
+    ]
     i, j, k = (np.arange(n) * float(along[a]) for a, n in enumerate(shape))
     signed = (i + zero)[:, None, None] + j[:, None] + k
     return np.asarray(signed, np.float32)
@@ -474,7 +508,9 @@ def _neck_mm(signed_mm: NDArray[np.float32], step_mm: float) -> float:
 
 
 def _follow_neck(
-    mask: NDArray[np.bool_], signed: NDArray[np.float32], spacing: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+    signed: NDArray[np.float32],
+    spacing: NDArray[np.float64],
     sides: NDArray[np.uint8],
 ) -> None:
     """Watershed on the distance transform, seeded from both sides, within a band around the neck.
@@ -492,5 +528,6 @@ def _follow_neck(
     seeds = np.where(mask, seeds, UNSIDED).astype(np.int32)
     depth = edt.edt(mask, anisotropy=tuple(spacing.tolist()), black_border=False, parallel=1)
     found = watershed(  # type: ignore[no-untyped-call]
-        -depth, seeds, connectivity=np.ones((3, 3, 3)), mask=mask)
+        -depth, seeds, connectivity=np.ones((3, 3, 3)), mask=mask
+    )
     np.copyto(sides, found.astype(np.uint8), where=found > 0)

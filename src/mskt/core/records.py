@@ -17,8 +17,13 @@ from typing import Literal, get_args
 from mskt.core.errors import InputError
 
 Status = Literal[
-    "ok", "absent_reference", "absent_prediction", "absent_both", "truncated",
-    "not_in_label_set", "no_reference",
+    "ok",
+    "absent_reference",
+    "absent_prediction",
+    "absent_both",
+    "truncated",
+    "not_in_label_set",
+    "no_reference",
 ]
 STATUSES: tuple[str, ...] = get_args(Status)
 SIDES = ("left", "right", "both")
@@ -53,23 +58,28 @@ class Record:
         if self.side not in SIDES:
             raise ValueError(f"side {self.side!r} is not one of {SIDES}")
         if self.value is not None and not math.isfinite(self.value):
-            raise ValueError(f"{self.metric} of {self.structure}: {self.value} is no value; use None")
+            raise ValueError(
+                f"{self.metric} of {self.structure}: {self.value} is no value; use None"
+            )
 
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Record))
 
 
 def to_csv(records: Iterable[Record]) -> str:
-    """The table as text: header, one line a record, ``\\n`` line ends, 9 significant digits.
+    """The table as text: header, one line a record, Unix line ends, 9 significant digits.
 
     The same records give the same bytes on every machine.
     """
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    plain = csv.writer(out, lineterminator="\n")
+    # Before Python 3.13 csv forgets to quote a carriage return (a case named after a strange file).
+    quoting = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    plain.writerow(COLUMNS)
     for record in records:
         row = [getattr(record, column) for column in COLUMNS]
         row[COLUMNS.index("value")] = "" if record.value is None else format(record.value, ".9g")
+        writer = quoting if any("\r" in cell for cell in row) else plain
         writer.writerow(row)
     return out.getvalue()
 
@@ -78,19 +88,31 @@ def read_csv(path: Path) -> list[Record]:
     """Read a table written by :func:`to_csv`.
 
     Raises:
-        InputError: columns are missing, or a value is no number.
+        InputError: the file is no text, columns are missing, or a value is no number.
     """
-    with path.open(encoding="utf-8", newline="") as file:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            path.name,
+            f"cannot be read as a results table ({type(error).__name__})",
+            "Give a results.csv that mskt wrote.",
+        ) from error
+    with io.StringIO(text, newline="") as file:
         reader = csv.DictReader(file)
         missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
         if missing:
-            raise InputError(path.name, f"lacks the columns {', '.join(missing)}",
-                             f"A results table has the columns {', '.join(COLUMNS)}.")
+            raise InputError(
+                path.name,
+                f"lacks the columns {', '.join(missing)}",
+                f"A results table has the columns {', '.join(COLUMNS)}.",
+            )
         try:
             return [_record(row) for row in reader]
         except ValueError as error:
-            raise InputError(path.name, f"line {reader.line_num}: {error}",
-                             "Restore the file as mskt wrote it.") from error
+            raise InputError(
+                path.name, f"line {reader.line_num}: {error}", "Restore the file as mskt wrote it."
+            ) from error
 
 
 def _record(row: dict[str, str]) -> Record:

@@ -1,7 +1,7 @@
 """Find plugins, list them, build what a user names; explain every failure.
 
-Each entry point is loaded in its own ``try``: a broken plugin is remembered with its reason and shown
-where the user looks for it, and never takes the tool down.
+Each entry point is loaded in its own ``try``: a broken plugin is remembered with its reason and
+shown where the user looks for it, and never takes the tool down.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ KINDS: Mapping[str, tuple[str, type[Spec]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """A spec and the distribution that announced it."""
+    """A spec, the distribution that announced it, and the module whose hook yields it."""
 
     spec: Spec
     plugin: str
     distribution: str
     version: str
+    module: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,10 @@ class Registry:
         self._manager.add_hookspecs(hookspecs)
         self._origin: dict[str, tuple[str, str]] = {}
         self.broken: list[Broken] = []
-        for point in sorted(points if points is not None else _installed(),
-                            key=lambda point: (not _is_ours(point), point.name)):
+        for point in sorted(
+            points if points is not None else _installed(),
+            key=lambda point: (not _is_ours(point), point.name),
+        ):
             self._load(point)
         self._found = {kind: self._collect(kind) for kind in KINDS}
 
@@ -77,7 +80,7 @@ class Registry:
             plugin = point.load()
             _check_hook_names(plugin)
             self._manager.register(plugin, name=name)
-        except Exception as error:  # whatever a plugin does wrong stays its own problem
+        except (Exception, SystemExit) as error:  # what a plugin does wrong stays its own problem
             self.broken.append(Broken(point.name, distribution, f"{type(error).__name__}: {error}"))
             return
         self._origin[name] = (distribution, version)
@@ -93,13 +96,16 @@ class Registry:
                 wrong = [spec for spec in specs if not isinstance(spec, spec_type)]
                 if wrong:
                     raise TypeError(f"{hook} yielded {wrong[0]!r}; expected {spec_type.__name__}")
-            except Exception as error:  # same: a hook may raise anything
+            except (Exception, SystemExit) as error:  # same: a hook may raise anything
                 self.broken.append(
-                    Broken(plugin, distribution, f"{hook}: {type(error).__name__}: {error}"))
+                    Broken(plugin, distribution, f"{hook}: {type(error).__name__}: {error}")
+                )
                 continue
+            module = getattr(implementation.plugin, "__name__", "")
             for spec in specs:
                 found.setdefault(spec.name, []).append(
-                    Announced(spec, plugin, distribution, version))
+                    Announced(spec, plugin, distribution, version, module)
+                )
         return found
 
     def names(self, kind: str) -> tuple[str, ...]:
@@ -119,33 +125,45 @@ class Registry:
         """
         candidates = self._found[kind].get(name, [])
         if len(candidates) > 1:
-            providers = ", ".join(f"{c.distribution} {c.version} ({c.spec.factory})" for c in candidates)
+            providers = ", ".join(
+                f"{c.distribution} {c.version} ({c.spec.factory})" for c in candidates
+            )
             raise PluginError(
-                f"{kind} {name!r}", f"is announced more than once: by {providers}.",
-                f"Uninstall one of them, or set {DISABLE}=NAME to leave an entry point out.")
+                f"{kind} {name!r}",
+                f"is announced more than once: by {providers}.",
+                f"Uninstall one of them, or set {DISABLE}=NAME to leave an entry point out.",
+            )
         if not candidates:
             notes = "".join(
                 f"\nNote: plugin {broken.plugin!r} is installed but failed to load ({broken.reason})."
-                for broken in self.broken)
+                for broken in self.broken
+            )
             raise UsageError(
-                "", f"no {_spoken(kind)} named {name!r}.",
-                suggestion(name, self.names(kind)) + notes)
+                "",
+                f"no {_spoken(kind)} named {name!r}.",
+                suggestion(name, self.names(kind)) + notes,
+            )
         return candidates[0]
 
     def get(self, kind: str, name: str, **options: Any) -> Any:
         """Build the object of that name.
 
         Args:
+            kind: ``segmenter``, ``uncertainty``, ``metric`` or ``loader``.
+            name: as announced.
             options: passed to its factory; an option it does not know is refused with those it knows.
         """
         spec = self.find(kind, name).spec
         factory = spec.load()
         known = inspect.signature(factory).parameters
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
         unknown = [option for option in options if option not in known]
-        if unknown:
+        if unknown and not open_ended:
             raise UsageError(
-                f"{_spoken(kind)} {name!r}", f"has no option {', '.join(map(repr, unknown))}.",
-                f"It takes: {', '.join(known) or 'none'}.")
+                f"{_spoken(kind)} {name!r}",
+                f"has no option {', '.join(map(repr, unknown))}.",
+                f"It takes: {', '.join(known) or 'none'}.",
+            )
         return factory(**options)
 
 
@@ -160,7 +178,8 @@ def _is_ours(point: EntryPoint) -> bool:
 def _installed() -> list[EntryPoint]:
     disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")}
     return [
-        point for point in entry_points(group=GROUP)
+        point
+        for point in entry_points(group=GROUP)
         if point.name not in disabled and not ("third-party" in disabled and not _is_ours(point))
     ]
 
@@ -169,15 +188,17 @@ def _check_hook_names(plugin: object) -> None:
     """Refuse a plugin with a misspelt hook: pluggy itself would silently never call it."""
     hooks = [hook for hook, _ in KINDS.values()]
     marked = [
-        name for name, value in vars(plugin).items()
+        name
+        for name, value in vars(plugin).items()
         if callable(value) and hasattr(value, f"{hookspecs.PROJECT}_impl")
     ]
     wrong = [name for name in marked if name not in hooks]
     if wrong:
         raise PluginError("", f"there is no hook {wrong[0]!r}.", suggestion(wrong[0], hooks))
     if not marked:
-        raise PluginError("", "the module has no function marked @hookimpl.",
-                          f"Hooks: {', '.join(hooks)}.")
+        raise PluginError(
+            "", "the module has no function marked @hookimpl.", f"Hooks: {', '.join(hooks)}."
+        )
 
 
 @cache

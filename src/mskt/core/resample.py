@@ -1,7 +1,7 @@
 """Move images between grids: separable where the axes are parallel, general where they are not.
 
-Values are interpolated linearly in float32. Going to a coarser grid the triangle kernel is widened to
-the coarser spacing, so that noise and thin structures are averaged instead of picked or missed.
+Values are interpolated linearly in float32. Going to a coarser grid the triangle kernel is widened
+to the coarser spacing, so that noise and thin structures are averaged instead of picked or missed.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ from mskt.core.volume import FloatArray, Grid, to_canonical
 
 AIR_HU = -1024.0
 PARALLEL_DEG = 5.0
-"""Up to this angle an image is worked on along its own axes: networks have seen such rotations."""
+"""Up to this angle an image is worked on along its own axes: networks know such rotations."""
 
 
 def working_grid(
-    image: Grid, spacing_mm: tuple[float, float, float], *, keep_axes_up_to_deg: float = PARALLEL_DEG
+    image: Grid,
+    spacing_mm: tuple[float, float, float],
+    *,
+    keep_axes_up_to_deg: float = PARALLEL_DEG,
 ) -> Grid:
     """A grid of another spacing that covers the field of view of ``image``.
 
     Args:
+        image: the grid to cover.
         spacing_mm: along right, anterior, superior.
         keep_axes_up_to_deg: an image that is more oblique than this gets a grid along the world axes.
 
@@ -32,15 +36,21 @@ def working_grid(
     if image.obliquity_deg <= keep_axes_up_to_deg:
         source = image.canonical()
         extent = np.asarray(source.shape) * np.asarray(source.spacing_mm)
-        shape = np.maximum(1, np.round(extent / spacing_mm)).astype(int)
+        shape = np.maximum(1, np.ceil(extent / spacing_mm - 1e-3)).astype(int)
         scale = np.asarray(spacing_mm) / np.asarray(source.spacing_mm)
         affine = source.affine.copy()
         affine[:3, :3] = source.affine[:3, :3] * scale
         # Both grids begin at the same face: centre of voxel 0 moves by half the change in spacing.
         affine[:3, 3] = source.affine[:3, :3] @ ((scale - 1) / 2) + source.affine[:3, 3]
         return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
-    corners = np.array([[i, j, k, 1] for i in (-0.5, image.shape[0] - 0.5)
-                        for j in (-0.5, image.shape[1] - 0.5) for k in (-0.5, image.shape[2] - 0.5)])
+    corners = np.array(
+        [
+            [i, j, k, 1]
+            for i in (-0.5, image.shape[0] - 0.5)
+            for j in (-0.5, image.shape[1] - 0.5)
+            for k in (-0.5, image.shape[2] - 0.5)
+        ]
+    )
     world = (corners @ image.affine.T)[:, :3]
     low, high = world.min(axis=0), world.max(axis=0)
     shape = np.maximum(1, np.ceil((high - low) / spacing_mm)).astype(int)
@@ -91,11 +101,14 @@ def interpolation_matrix(
     return np.asarray(weights * inside[:, None], np.float32)
 
 
-def resample_image(data: FloatArray, source: Grid, target: Grid, fill: float = AIR_HU) -> FloatArray:
+def resample_image(
+    data: FloatArray, source: Grid, target: Grid, fill: float = AIR_HU
+) -> FloatArray:
     """The image on another grid.
 
     Args:
         data: float32, shape of ``source``.
+        source: grid of ``data``.
         target: canonical grid (axes right, anterior, superior), or any grid if not parallel.
         fill: value outside the field of view.
 
@@ -109,16 +122,14 @@ def resample_image(data: FloatArray, source: Grid, target: Grid, fill: float = A
 
 def _separable(data: FloatArray, source: Grid, target: Grid, fill: float) -> FloatArray:
     along = axis_coordinates(target, source)
-    w_i, w_j, w_k = (
-        interpolation_matrix(along[a], source.shape[a]) for a in range(3)
-    )
+    w_i, w_j, w_k = (interpolation_matrix(along[a], source.shape[a]) for a in range(3))
     out = np.zeros((target.shape[2], target.shape[0], target.shape[1]), np.float32)
     for k in np.flatnonzero(w_k.any(axis=0)):
         plane = w_i @ np.ascontiguousarray(data[:, :, k]) @ w_j.T
         for row in np.flatnonzero(w_k[:, k]):
             out[row] += w_k[row, k] * plane
-    outside = (~w_k.any(axis=1)[:, None, None] | ~w_i.any(axis=1)[None, :, None]
-               | ~w_j.any(axis=1)[None, None, :])
+    seen = [weights.sum(axis=1) > 0 for weights in (w_k, w_i, w_j)]
+    outside = ~(seen[0][:, None, None] & seen[1][None, :, None] & seen[2][None, None, :])
     np.copyto(out, np.float32(fill), where=outside)
     return out.transpose(1, 2, 0)
 
@@ -127,17 +138,24 @@ def _general(data: FloatArray, source: Grid, target: Grid, fill: float) -> Float
     """Trilinear sampling for rotated grids, a slab at a time; smoothed first where it is coarser."""
     from scipy import ndimage
 
-    ratio = np.asarray(target.spacing_mm) @ np.abs(
-        np.linalg.inv(target.affine[:3, :3] / target.spacing_mm)
-        @ (source.affine[:3, :3] / source.spacing_mm)) / np.asarray(source.spacing_mm)
+    ratio = (
+        np.asarray(target.spacing_mm)
+        @ np.abs(
+            np.linalg.inv(target.affine[:3, :3] / target.spacing_mm)
+            @ (source.affine[:3, :3] / source.spacing_mm)
+        )
+        / np.asarray(source.spacing_mm)
+    )
     sigma = [0.4 * np.sqrt(max(0.0, float(r) ** 2 - 1)) for r in ratio]
     smooth = ndimage.gaussian_filter(data, sigma, truncate=3) if max(sigma) > 0.2 else data
     matrix = np.linalg.inv(source.affine) @ target.affine
     out = np.empty((target.shape[2], target.shape[0], target.shape[1]), np.float32)
     for k in range(target.shape[2]):
         offset = matrix[:3, 3] + matrix[:3, 2] * k
-        index = (matrix[:3, 0, None, None] * np.arange(target.shape[0])[None, :, None]
-                 + matrix[:3, 1, None, None] * np.arange(target.shape[1])[None, None, :]
-                 + offset[:, None, None])
+        index = (
+            matrix[:3, 0, None, None] * np.arange(target.shape[0])[None, :, None]
+            + matrix[:3, 1, None, None] * np.arange(target.shape[1])[None, None, :]
+            + offset[:, None, None]
+        )
         ndimage.map_coordinates(smooth, index, output=out[k], order=1, cval=fill)
     return out.transpose(1, 2, 0)

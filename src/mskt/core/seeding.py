@@ -8,6 +8,7 @@ same key get the same numbers, whatever either of them has asked for before.
 from __future__ import annotations
 
 import hashlib
+from operator import index
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,15 @@ def key(*parts: int | str) -> int:
 
     Args:
         parts: integers and strings, in an order that means something: ``key(seed, "dropout", 3)``.
+            Integers of NumPy are integers; a name may hold any character.
 
     Returns:
         An integer in ``[0, 2**128)``. Different parts give different keys (up to hash collisions).
     """
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    text = "\x1f".join(
+        "str:" + part.replace("\x1f", "\x1f\x1f") if isinstance(part, str) else f"int:{index(part)}"
+        for part in parts
+    )
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
 
 

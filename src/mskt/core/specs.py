@@ -36,13 +36,17 @@ class Spec:
     def __post_init__(self) -> None:
         """Refuse names and addresses that could not be used, where the author sees it."""
         if not _NAME.fullmatch(self.name):
-            raise PluginError(f"{type(self).__name__}(name={self.name!r})",
-                              "is no valid name",
-                              "Use lower case letters, digits, '_' or '-', beginning with a letter.")
+            raise PluginError(
+                f"{type(self).__name__}(name={self.name!r})",
+                "is no valid name",
+                "Use lower case letters, digits, '_' or '-', beginning with a letter.",
+            )
         if not _ADDRESS.fullmatch(self.factory):
-            raise PluginError(f"{type(self).__name__}(name={self.name!r})",
-                              f"factory {self.factory!r} is no address",
-                              "Write 'package.module:Name'.")
+            raise PluginError(
+                f"{type(self).__name__}(name={self.name!r})",
+                f"factory {self.factory!r} is no address",
+                "Write 'package.module:Name'.",
+            )
 
     def load(self) -> Callable[..., Any]:
         """Import the factory.
@@ -55,7 +59,7 @@ class Spec:
             found: Any = importlib.import_module(module_name)
             for part in attribute.split("."):
                 found = getattr(found, part)
-        except Exception as error:  # a plugin may raise anything while it is imported
+        except (Exception, SystemExit) as error:  # importing a plugin may raise anything
             raise PluginError(
                 f"{self.kind} {self.name!r}",
                 f"cannot be imported from {self.factory!r} ({type(error).__name__}: {error})",

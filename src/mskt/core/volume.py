@@ -1,8 +1,8 @@
 """Images and label maps with a geometry that is never guessed.
 
-Convention, everywhere in mskt: arrays are indexed ``(i, j, k)``; ``affine`` maps the centre of voxel
-``(i, j, k)`` to world coordinates in **RAS millimetres** (+x right, +y anterior, +z superior), as in
-NIfTI. Spacing is the length of the affine's columns. DICOM's LPS is converted by the loader.
+Convention, everywhere in mskt: arrays are indexed ``(i, j, k)``; ``affine`` maps the centre of
+voxel ``(i, j, k)`` to world coordinates in **RAS millimetres** (+x right, +y anterior, +z superior),
+as in NIfTI. Spacing is the length of the affine's columns. DICOM's LPS is converted by the loader.
 """
 
 from __future__ import annotations
@@ -69,8 +69,14 @@ class Grid:
         if self.shape != other.shape:
             return False
         corners = np.array(
-            [[i, j, k, 1] for i in (0, self.shape[0]) for j in (0, self.shape[1])
-             for k in (0, self.shape[2])], float)
+            [
+                [i, j, k, 1]
+                for i in (0, self.shape[0])
+                for j in (0, self.shape[1])
+                for k in (0, self.shape[2])
+            ],
+            float,
+        )
         return bool(np.abs(corners @ (self.affine - other.affine).T).max() <= tolerance_mm)
 
     def canonical(self) -> Grid:
@@ -123,14 +129,23 @@ class Volume:
     def __post_init__(self) -> None:
         """Refuse what cannot be an image: other dimensions than three, no voxels, a broken affine."""
         if self.data.ndim != 3:
-            raise InputError("image", f"has {self.data.ndim} dimensions {self.data.shape}",
-                             "mskt reads three-dimensional volumes.")
+            raise InputError(
+                "image",
+                f"has {self.data.ndim} dimensions {self.data.shape}",
+                "mskt reads three-dimensional volumes.",
+            )
         if 0 in self.data.shape:
             raise InputError("image", f"has no voxels (shape {self.data.shape})")
-        if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all() or \
-                abs(np.linalg.det(self.affine[:3, :3])) < 1e-9:
-            raise GeometryError("image", "its affine is no invertible 4×4 matrix",
-                                "Convert it again from the original DICOM series.")
+        if (
+            self.affine.shape != (4, 4)
+            or not np.isfinite(self.affine).all()
+            or abs(np.linalg.det(self.affine[:3, :3])) < 1e-9
+        ):
+            raise GeometryError(
+                "image",
+                "its affine is no invertible 4×4 matrix",
+                "Convert it again from the original DICOM series.",
+            )
 
     @property
     def grid(self) -> Grid:

@@ -1,8 +1,8 @@
 """Weights: where they are, whether they are intact, what they were made for.
 
-A set of weights is ``NAME.safetensors`` with a model card ``NAME.json`` beside it: what segmenter and
-variant it fits, its label set, the sha256 of the tensors' file, and how it was trained. Sets come with
-the package or lie in ``$MSKT_HOME/weights`` (default ``~/.mskt/weights``).
+A set of weights is ``NAME.safetensors`` with a model card ``NAME.json`` beside it: what segmenter
+and variant it fits, its label set, the sha256 of the tensors' file, and how it was trained. Sets
+come with the package or lie in ``$MSKT_HOME/weights`` (default ``~/.mskt/weights``).
 """
 
 from __future__ import annotations
@@ -65,8 +65,11 @@ def _info(card: Path) -> WeightsInfo:
     try:
         content = json.loads(card.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise WeightsError(card.name, f"is no readable model card ({error})",
-                           "Restore it from where the weights came from, or delete both files.") from error
+        raise WeightsError(
+            card.name,
+            f"is no readable model card ({error})",
+            "Restore it from where the weights came from, or delete both files.",
+        ) from error
     return WeightsInfo(card.stem, card.with_suffix(".safetensors"), content)
 
 
@@ -82,19 +85,28 @@ def find(name: str, segmenter: str) -> WeightsInfo:
         card = path.with_suffix(".json")
         if not path.is_file() or not card.is_file():
             missing = path if not path.is_file() else card
-            raise WeightsError(missing.name, "does not exist",
-                               "Weights are a .safetensors file with a .json model card beside it.")
+            raise WeightsError(
+                missing.name,
+                "does not exist",
+                "Weights are a .safetensors file with a .json model card beside it.",
+            )
         info = _info(card)
     else:
         sets = {info.name: info for info in available()}
         if name not in sets:
-            raise WeightsError("", f"no weights named {name!r}.",
-                               suggestion(name, tuple(sets)) + "\nOr give the path of a .safetensors file.")
+            raise WeightsError(
+                "",
+                f"no weights named {name!r}.",
+                suggestion(name, tuple(sets)) + "\nOr give the path of a .safetensors file.",
+            )
         info = sets[name]
     made_for = info.card.get("segmenter")
     if made_for != segmenter:
-        raise WeightsError(info.name, f"was made for segmenter {made_for!r}, not {segmenter!r}",
-                           f"Run with --segmenter {made_for}, or choose other weights.")
+        raise WeightsError(
+            info.name,
+            f"was made for segmenter {made_for!r}, not {segmenter!r}",
+            f"Run with --segmenter {made_for}, or choose other weights.",
+        )
     return info
 
 
@@ -109,8 +121,10 @@ def verify(info: WeightsInfo) -> None:
     digest = hashlib.sha256(info.path.read_bytes()).hexdigest()
     if digest != info.sha256:
         raise WeightsError(
-            info.path.name, f"has sha256 {digest[:12]}…, its card says {info.sha256[:12]}…",
-            "The file is damaged or was exchanged: copy it again from where it came from.")
+            info.path.name,
+            f"has sha256 {digest[:12]}…, its card says {info.sha256[:12]}…",
+            "The file is damaged or was exchanged: copy it again from where it came from.",
+        )
 
 
 def load(info: WeightsInfo) -> dict[str, Tensor]:
@@ -121,7 +135,9 @@ def load(info: WeightsInfo) -> dict[str, Tensor]:
     return {name: tensor.float() for name, tensor in load_file(info.path).items()}
 
 
-def save(folder: Path, name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> WeightsInfo:
+def save(
+    folder: Path, name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any]
+) -> WeightsInfo:
     """Write tensors (half precision) and card; the card gets the checksum.
 
     Returns:
@@ -132,9 +148,12 @@ def save(folder: Path, name: str, tensors: Mapping[str, Tensor], card: Mapping[s
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
     temporary = folder / f".{name}.safetensors.part"
-    save_file({key: tensor.detach().half().contiguous() for key, tensor in tensors.items()}, temporary)
+    save_file(
+        {key: tensor.detach().half().contiguous() for key, tensor in tensors.items()}, temporary
+    )
     temporary.replace(path)
     full = {**card, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    path.with_suffix(".json").write_text(json.dumps(full, indent=1, ensure_ascii=False) + "\n",
-                                         encoding="utf-8")
+    path.with_suffix(".json").write_text(
+        json.dumps(full, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     return WeightsInfo(name, path, full)

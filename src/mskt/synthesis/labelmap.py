@@ -134,7 +134,7 @@ class LabelMap:
         """
         import nibabel as nib
 
-        image: Any = nib.as_closest_canonical(nib.load(str(path)))  # type: ignore[no-untyped-call,attr-defined]
+        image: Any = nib.as_closest_canonical(nib.load(str(path)))  # type: ignore[no-untyped-call]
         source = np.asarray(image.dataobj).astype(np.uint8)
         names = json.loads(Path(table).read_text())
         lookup = np.zeros(256, np.uint8)

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
-from skimage.draw import polygon2mask
 
-from mskt.synthesis.fields import FloatArray
 from mskt.synthesis.labelmap import LabelMap
+from mskt.synthesis.lattice import FloatArray
 
 LEFT = 100
 HIP, FEMUR, PATELLA, SACRUM, COCCYX, LUMBAR, TIBIA, FIBULA = 33, 34, 35, 36, 37, 38, 39, 40
@@ -57,6 +56,25 @@ class Skeleton:
 
 
 @dataclass(frozen=True)
+class TrunkLabels:
+    """What the source itself says about the trunk; empty arrays where it says nothing.
+
+    Attributes:
+        z: heights with a labelled rectus or oblique, mm, ascending.
+        front, half_width: outer surface of that wall at ``z``.
+        spine_z, spine_front: front of labelled vertebral bodies.
+        multifidus_top: upper end of labelled multifidus (-inf without).
+    """
+
+    z: FloatArray
+    front: FloatArray
+    half_width: FloatArray
+    spine_z: FloatArray
+    spine_front: FloatArray
+    multifidus_top: float
+
+
+@dataclass(frozen=True)
 class PreparedSource:
     """A label map in canonical coordinates: origin midway between the hip joints, RAS, mm.
 
@@ -79,6 +97,7 @@ class PreparedSource:
     hull_origin_mm: FloatArray
     lines: dict[int, CentreLine]
     skeleton: Skeleton
+    trunk: TrunkLabels
     ids: frozenset[int]
 
 
@@ -98,7 +117,8 @@ def prepare(source: LabelMap | PreparedSource) -> PreparedSource:
     labels, first = _crop(labels)
     origin = (origin + first * step - middle).astype(np.float32)
     lines = _centre_lines(labels, origin, step)
-    skeleton = _measure(labels, origin, step, centres - middle, lines)
+    trunk = _trunk_labels(labels, origin, step, lines)
+    skeleton = _measure(labels, origin, step, centres - middle, lines, trunk)
     hull, ring, hull_origin = _envelopes(labels, origin, step, skeleton)
     return PreparedSource(
         labels=labels,
@@ -110,6 +130,7 @@ def prepare(source: LabelMap | PreparedSource) -> PreparedSource:
         hull_origin_mm=hull_origin,
         lines=lines,
         skeleton=skeleton,
+        trunk=trunk,
         ids=frozenset(int(v) for v in np.unique(labels)),
     )
 
@@ -176,6 +197,34 @@ def _centre_lines(
     return lines
 
 
+def _trunk_labels(
+    labels: NDArray[np.uint8],
+    origin: FloatArray,
+    step: FloatArray,
+    lines: dict[int, CentreLine],
+) -> TrunkLabels:
+    wall = np.isin(labels, (30, 130, 31, 131))
+    spine = labels == LUMBAR
+    z = origin[2] + step[2] * np.arange(labels.shape[2])
+    x = np.abs(origin[0] + step[0] * np.arange(labels.shape[0]))
+    last = labels.shape[1] - 1
+    front = origin[1] + step[1] * (last - wall[:, ::-1].any(0).argmax(0))
+    ahead = origin[1] + step[1] * (last - spine[:, ::-1].any(0).argmax(0))
+    has_wall, has_spine = wall.any((0, 1)), spine.any((0, 1))
+    # between vertebrae only arches are labelled: take the bodies' front from their neighbours
+    ahead = ndimage.maximum_filter1d(np.where(has_spine, ahead, -1e3), int(40 / step[2]) | 1)
+    width = (wall.any(1) * x[:, None]).max(0)
+    multifidus = [float(lines[i].z[-1]) for i in (32, 132) if i in lines]
+    return TrunkLabels(
+        z=z[has_wall].astype(np.float32),
+        front=front[has_wall].astype(np.float32),
+        half_width=width[has_wall].astype(np.float32),
+        spine_z=z[has_spine].astype(np.float32),
+        spine_front=ahead[has_spine].astype(np.float32),
+        multifidus_top=max(multifidus, default=-np.inf),
+    )
+
+
 def _points(
     labels: NDArray[np.uint8], ids: tuple[int, ...], origin: FloatArray, step: FloatArray
 ) -> FloatArray:
@@ -189,6 +238,7 @@ def _measure(
     step: FloatArray,
     hip: FloatArray,
     lines: dict[int, CentreLine],
+    trunk: TrunkLabels,
 ) -> Skeleton:
     bone = _points(labels, (HIP, HIP + LEFT), origin, step)
     if len(bone) == 0 or FEMUR not in lines or FEMUR + LEFT not in lines:
@@ -206,7 +256,8 @@ def _measure(
     ahead = sacral[sacral[:, 1] > np.percentile(sacral[:, 1], 85)]
     top = (float(ahead[:, 1].mean() - 14), float(np.percentile(sacral[:, 2], 97)))
     knee = np.stack([_knee(lines[FEMUR + side]) for side in (0, LEFT)])
-    psoas_z, psoas_y = _spine_path(lines, top)
+    back = float(min(np.percentile(sacral[:, 1], 1), np.percentile(bone[:, 1], 0.5)))
+    psoas_z, psoas_y = _spine_path(lines, trunk, top, back)
     shin = lines.get(TIBIA)
     return Skeleton(
         hip=hip.astype(np.float32),
@@ -219,7 +270,7 @@ def _measure(
         pubis_z=float(np.percentile(symphysis[:, 2], 95)),
         ischium_z=float(folded[:, 2].min()),
         sacrum_top=top,
-        back_y=float(min(np.percentile(sacral[:, 1], 1), np.percentile(bone[:, 1], 0.5))),
+        back_y=back,
         spine_z=psoas_z,
         spine_y=psoas_y,
         top_z=float(origin[2] + step[2] * labels.shape[2]),
@@ -230,13 +281,11 @@ def _measure(
 
 def _knee(femur: CentreLine) -> FloatArray:
     low = femur.z < femur.z.min() + 30
-    return np.array(
-        [femur.x[low].mean(), femur.y[low].mean(), femur.z.min()], np.float32
-    )
+    return np.array([femur.x[low].mean(), femur.y[low].mean(), femur.z.min()], np.float32)
 
 
 def _spine_path(
-    lines: dict[int, CentreLine], top: tuple[float, float]
+    lines: dict[int, CentreLine], trunk: TrunkLabels, top: tuple[float, float], back: float
 ) -> tuple[FloatArray, FloatArray]:
     """Centre of the vertebral bodies: behind the psoas muscles, then a thoracic kyphosis."""
     zs = np.arange(top[1], top[1] + 480, 10.0)
@@ -251,6 +300,12 @@ def _spine_path(
             near = np.abs(z - level) < 12
             if near.sum() >= 4 and 40 < rise[k] < 150:
                 y[k] = 0.4 * y[k] + 0.6 * (v[near].mean() - 10)
+    if len(trunk.spine_z):
+        shown = trunk.spine_front - 18
+        shift = float(np.mean(shown - np.interp(trunk.spine_z, zs, y)))
+        y += shift * np.clip(1 - (rise - 90) / 300, 0, 1)
+    # whoever lies on a table has a straight back
+    y = np.maximum(y, back + 58)
     y = ndimage.gaussian_filter1d(y, 2.5, mode="nearest")
     return zs.astype(np.float32), y.astype(np.float32)
 
@@ -260,10 +315,13 @@ def _fill_hull(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     if len(pts) < 3:
         return mask
     try:
-        corners = pts[ConvexHull(pts).vertices]
+        sides = ConvexHull(pts).equations
     except QhullError:
         return mask
-    return np.asarray(polygon2mask(mask.shape, corners) | mask, bool)
+    i, j = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    inside = mask.copy()
+    inside |= np.all([a * i + b * j + c <= 1e-6 for a, b, c in sides], axis=0)
+    return inside
 
 
 def _signed(mask: NDArray[np.bool_], step: float) -> FloatArray:
@@ -302,22 +360,25 @@ def _envelopes(
 
 def calf_radius(below_mm: FloatArray | float) -> FloatArray:
     """Radius (mm) of the lower leg's muscle envelope, by distance below the knee."""
-    return np.interp(
-        below_mm, (0.0, 60.0, 130.0, 250.0, 380.0), (46.0, 46.0, 50.0, 34.0, 27.0)
-    ).astype(np.float32)
+    radius = np.interp(below_mm, (0.0, 60.0, 130.0, 250.0, 380.0), (46.0, 46.0, 50.0, 34.0, 27.0))
+    return np.asarray(radius, np.float32)
 
 
 def _hull_slice(
-    flesh: NDArray[np.bool_], x: NDArray[np.floating], y: NDArray[np.floating], z: float, sk: Skeleton
+    flesh: NDArray[np.bool_],
+    x: NDArray[np.floating],
+    y: NDArray[np.floating],
+    z: float,
+    sk: Skeleton,
 ) -> None:
     for knee, sign in zip(sk.knee, (1, -1), strict=True):
         if z < knee[2] - 20:
             r = float(calf_radius(float(knee[2] - z)))
             cx, cy = knee[0], knee[1] - 8
             flesh |= (x[:, None] - cx) ** 2 + (y[None] - cy) ** 2 < r * r
-        if z < sk.ischium_z - 10:
+        if z < sk.ischium_z - 2:
             half = np.flatnonzero(x * sign > 0)
             part = slice(half[0], half[-1] + 1)
             flesh[part] = _fill_hull(flesh[part])
-    if z >= sk.ischium_z - 10:
+    if z >= sk.ischium_z - 2:
         flesh[:] = _fill_hull(flesh)

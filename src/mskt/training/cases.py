@@ -1,6 +1,7 @@
 """A deterministic stream of synthetic cases, made in a process of its own.
 
-Case ``n`` of a stream depends on (seed, n) alone; which process makes it, and when, does not matter.
+Case ``n`` of a stream depends on (seed, n) alone; which process makes it, and when, does not
+matter.
 """
 
 from __future__ import annotations
@@ -82,11 +83,22 @@ def make_case(spec: StreamSpec, index: int) -> TrainingCase:
         number = int(rng.integers(len(spec.maps)))
     config = SynthesisConfig.training()
     if rng.random() < spec.p_clinical:
-        config = replace(SynthesisConfig.phantom(), view_level=config.view_level,
-                         view_shift_mm=15.0, p_mirror=0.5, flexion=(-6.0, 14.0),
-                         deform_wide_mm=(1.0, 5.0), scale=(0.88, 1.12))
-    case = synthesise(_source(spec, number), seed=int(rng.integers(2**62)),
-                      spacing_mm=spec.spacing_mm, shape=spec.shape, config=config)
+        config = replace(
+            SynthesisConfig.phantom(),
+            view_level=config.view_level,
+            view_shift_mm=15.0,
+            p_mirror=0.5,
+            flexion=(-6.0, 14.0),
+            deform_wide_mm=(1.0, 5.0),
+            scale=(0.88, 1.12),
+        )
+    case = synthesise(
+        _source(spec, number),
+        seed=int(rng.integers(2**62)),
+        spacing_mm=spec.spacing_mm,
+        shape=spec.shape,
+        config=config,
+    )
     image = np.clip(np.rint(case.image), -1024, 3071).astype(np.int16)
     return TrainingCase(image, case.labels, case.body)
 
@@ -104,8 +116,9 @@ class CaseWindow:
         self.capacity = capacity
         self._cases: OrderedDict[int, TrainingCase] = OrderedDict()
         self._ahead: dict[int, Future[TrainingCase]] = {}
-        self._pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"),
-                                         initializer=_one_thread)
+        self._pool = ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), initializer=_one_thread
+        )
 
     def at(self, first: int) -> Sequence[TrainingCase]:
         """Cases ``first … first + capacity − 1``; asks for a few more in the background."""

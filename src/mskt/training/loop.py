@@ -47,12 +47,21 @@ class Schedule:
 
 
 def train(
-    network: nn.Module, batches: Callable[[int], Batch], schedule: Schedule, folder: Path,
-    *, seed: int = 0, report: Callable[[str], None] = print,
+    network: nn.Module,
+    batches: Callable[[int], Batch],
+    schedule: Schedule,
+    folder: Path,
+    *,
+    seed: int = 0,
+    report: Callable[[str], None] = print,
 ) -> dict[str, Tensor]:
     """Train and return the averaged weights.
 
     Args:
+        network: changed in place.
+        schedule: how long and how fast.
+        seed: of the dropout masks.
+        report: is given a line of progress now and then.
         batches: gives the batch of a step; a function of the step alone, so that a resumed run
             sees what an uninterrupted one would have seen.
         folder: ``checkpoint.pt`` (replaced as a whole) and ``log.csv``; a run that finds a
@@ -63,8 +72,9 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(network.parameters(), schedule.lr,
-                                  weight_decay=schedule.weight_decay)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), schedule.lr, weight_decay=schedule.weight_decay
+    )
     average = {key: value.detach().clone().float() for key, value in network.state_dict().items()}
     step = _restore(folder, network, optimiser, average)
     network.train()
@@ -79,15 +89,20 @@ def train(
         if step % 20 == 0:
             pace = (time.perf_counter() - begin) / (step - first)
             _log(folder, step, loss, dice, pace)
-            report(f"step {step}/{schedule.steps} loss {loss:.3f} dice {dice:.3f} {pace:.2f} s/step, "
-                   f"{pace * (schedule.steps - step) / 60:.0f} min left")
+            report(
+                f"step {step}/{schedule.steps} loss {loss:.3f} dice {dice:.3f} {pace:.2f} s/step, "
+                f"{pace * (schedule.steps - step) / 60:.0f} min left"
+            )
         if step % schedule.save_every == 0 or step == schedule.steps:
             _save(folder, network, optimiser, average, step)
     return average
 
 
 def _one_step(
-    network: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch, schedule: Schedule,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    schedule: Schedule,
     folder: Path,
 ) -> tuple[float, float]:
     image, target = batch
@@ -96,9 +111,12 @@ def _one_step(
     loss = dice_cross_entropy(logits, target, schedule.dice_weight)
     if not math.isfinite(loss.item()):
         torch.save({"image": image, "target": target}, folder / "bad_batch.pt")
-        raise MsktError("training", f"the loss became {loss.item()}",
-                        "The batch is in bad_batch.pt; the last checkpoint is intact. "
-                        "Lower the learning rate or look for impossible values in the batch.")
+        raise MsktError(
+            "training",
+            f"the loss became {loss.item()}",
+            "The batch is in bad_batch.pt; the last checkpoint is intact. "
+            "Lower the learning rate or look for impossible values in the batch.",
+        )
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -113,8 +131,15 @@ def _follow(average: dict[str, Tensor], network: nn.Module, decay: float) -> Non
 
 def _save(folder: Path, network: nn.Module, optimiser: Any, average: Any, step: int) -> None:
     part = folder / ".checkpoint.pt.part"
-    torch.save({"step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict(),
-                "average": average}, part)
+    torch.save(
+        {
+            "step": step,
+            "network": network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "average": average,
+        },
+        part,
+    )
     part.replace(folder / "checkpoint.pt")
 
 

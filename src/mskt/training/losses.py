@@ -41,6 +41,7 @@ def mean_dice(logits: Tensor, target: Tensor) -> float:
         guess = logits.argmax(1)
         scores = [
             2 * ((guess == c) & (target == c)).sum() / ((guess == c).sum() + (target == c).sum())
-            for c in target.unique().tolist() if c not in (0, IGNORED)
+            for c in torch.unique(target).tolist()
+            if c not in (0, IGNORED)
         ]
         return float(torch.stack(scores).mean()) if scores else float("nan")

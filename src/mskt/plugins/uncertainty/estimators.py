@@ -38,8 +38,11 @@ class McDropoutEstimator(UncertaintyEstimator):
         if measure not in MEASURES:
             raise UsageError("", f"no measure named {measure!r}.", suggestion(measure, MEASURES))
         if samples < self.minimum_draws:
-            raise UsageError("samples", f"{samples} is too few: a {measure} needs at least two draws.",
-                             "Take --samples 10, or --uncertainty deterministic for one pass.")
+            raise UsageError(
+                "samples",
+                f"{samples} is too few: a {measure} needs at least two draws.",
+                "Take --samples 10, or --uncertainty deterministic for one pass.",
+            )
         self.draws = samples
         self.measure = _FULL_NAMES[measure]
         self._short = measure
@@ -50,12 +53,14 @@ class McDropoutEstimator(UncertaintyEstimator):
         for draw in draws:
             accumulator.add(draw)
         if accumulator.count < self.minimum_draws:
-            raise UsageError("draws", f"{accumulator.count} given; a {self._short} needs at least two.")
+            raise UsageError(
+                "draws", f"{accumulator.count} given; a {self._short} needs at least two."
+            )
         return Estimate(*accumulator.result())
 
 
 class DeterministicEstimator(UncertaintyEstimator):
-    """One pass; the uncertainty is the entropy of its softmax (it knows nothing of the model's doubt)."""
+    """One pass; the uncertainty is the entropy of its softmax, not doubt about the model."""
 
     needs: ClassVar[Needs] = "any"
     unit: ClassVar[str] = "nat"

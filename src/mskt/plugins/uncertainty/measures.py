@@ -60,7 +60,8 @@ class Accumulator:
 
 def entropy(probabilities: Tensor) -> Tensor:
     """Shannon entropy over the first axis, in nats; 0·log 0 = 0."""
-    return torch.special.entr(probabilities.clamp(min=0)).sum(0)
+    terms: Tensor = torch.special.entr(probabilities.clamp(min=0))
+    return terms.sum(0)
 
 
 def largest(measure: str) -> float:

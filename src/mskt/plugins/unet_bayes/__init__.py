@@ -1,4 +1,4 @@
-"""Bayesian 2-D U-Net in a cascade: body first, muscles and bones inside it (Hiasa 2020, Soufi 2024)."""
+"""Bayesian 2-D U-Net in a cascade, body first (Hiasa 2020, Soufi 2024)."""
 
 from __future__ import annotations
 

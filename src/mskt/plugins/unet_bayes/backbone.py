@@ -1,4 +1,4 @@
-"""The same U-Net with an encoder of segmentation-models-pytorch or timm, dropout by the same rule."""
+"""The U-Net with an encoder of segmentation-models-pytorch or timm; dropout by the same rule."""
 
 from __future__ import annotations
 
@@ -42,9 +42,12 @@ class BackboneUNet(nn.Module):
         self.up, self.decoder = nn.ModuleList(), nn.ModuleList()
         below = widths[-1]
         for target, skip in zip(targets[::-1], [0, *widths[:-1]][::-1], strict=True):
-            self.up.append(nn.Sequential(
-                nn.ConvTranspose2d(below, target, 3, stride=2, padding=1, output_padding=1),
-                McDropout(dropout)))
+            self.up.append(
+                nn.Sequential(
+                    nn.ConvTranspose2d(below, target, 3, stride=2, padding=1, output_padding=1),
+                    McDropout(dropout),
+                )
+            )
             self.decoder.append(_block(target + skip, target))
             below = target
         self.head = nn.Conv2d(below, classes, 3, padding=1)
@@ -69,9 +72,13 @@ class BackboneUNet(nn.Module):
         self.encoder.train(training)
         for hook in hooks:
             hook.remove()
-        for feature, dropout in zip([f for f in features if f.shape[1]], self.down_dropout, strict=True):
+        for feature, dropout in zip(
+            [f for f in features if f.shape[1]], self.down_dropout, strict=True
+        ):
             taker = _first_taker(calls, feature)
-            taker.register_forward_pre_hook(lambda _, args, drop=dropout: (drop(args[0]), *args[1:]))
+            taker.register_forward_pre_hook(
+                lambda _, args, drop=dropout: (drop(args[0]), *args[1:])
+            )
 
     def stem(self, x: Tensor) -> Tensor:
         """Nothing is shared between draws: the encoder is taken as one piece."""
@@ -99,12 +106,18 @@ def _encoder(name: str, channels: int) -> Any:
     try:
         encoder = smp.encoders.get_encoder(name, in_channels=channels, depth=5, weights=None)
     except (KeyError, RuntimeError, ValueError, TypeError, AssertionError) as error:
-        raise UsageError("--backbone", f"{name!r} cannot be used as an encoder ({error})",
-                         "Use an encoder of segmentation-models-pytorch such as resnet34 or "
-                         "efficientnet-b0, or tu-NAME for one of timm such as tu-convnext_tiny.") from error
+        raise UsageError(
+            "--backbone",
+            f"{name!r} cannot be used as an encoder ({error})",
+            "Use an encoder of segmentation-models-pytorch such as resnet34 or "
+            "efficientnet-b0, or tu-NAME for one of timm such as tu-convnext_tiny.",
+        ) from error
     if len(encoder.out_channels) != 6:
-        raise UsageError("--backbone", f"{name!r} has {len(encoder.out_channels) - 1} resolution levels",
-                         "Take an encoder with five levels (stride 32).")
+        raise UsageError(
+            "--backbone",
+            f"{name!r} has {len(encoder.out_channels) - 1} resolution levels",
+            "Take an encoder with five levels (stride 32).",
+        )
     return encoder
 
 
@@ -114,13 +127,19 @@ def _first_taker(calls: Sequence[tuple[nn.Module, Tensor]], feature: Tensor) -> 
     for module, given in calls:
         if given.numel() == values.numel() and torch.equal(given.flatten().sort().values, values):
             return module
-    raise UsageError("--backbone", "no place for dropout was found in this encoder",
-                     "Take another encoder, such as resnet34 or tu-convnext_tiny.")
+    raise UsageError(
+        "--backbone",
+        "no place for dropout was found in this encoder",
+        "Take another encoder, such as resnet34 or tu-convnext_tiny.",
+    )
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for channels in (inputs, outputs):
-        layers += [nn.Conv2d(channels, outputs, 3, padding=1, bias=False),
-                   nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+        layers += [
+            nn.Conv2d(channels, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        ]
     return nn.Sequential(*layers)

@@ -28,7 +28,10 @@ def body_mask(
 
     Args:
         data: HU, shape of ``grid``.
+        grid: canonical.
         network: gives logits of background and body for single slices.
+        device: where it runs.
+        dtype: of its convolutions.
     """
     coarse = working_grid(grid, BODY.spacing_mm)
     small = resample_image(data, grid, coarse)

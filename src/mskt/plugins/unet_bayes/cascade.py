@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mskt.core import weights
 from mskt.core.anatomy import LabelSet, label_set
+from mskt.core.dropout import number_sites
 from mskt.core.errors import UsageError, WeightsError
 from mskt.plugins.unet_bayes.backbone import BackboneUNet
 from mskt.plugins.unet_bayes.network import BayesianUNet
 from mskt.plugins.unet_bayes.variants import BODY, Variant, variant
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 DEFAULT_WEIGHTS = "unet_bayes-compact"
 RANDOM = "random"
@@ -32,27 +35,36 @@ class Cascade:
     """
 
     body: nn.Module | None
-    muscles: nn.Module
+    muscles: BayesianUNet | BackboneUNet
     variant: Variant
     label_set: LabelSet
     facts: Mapping[str, Any]
 
 
-def build(variant_: Variant, classes: int) -> nn.Module:
+def build(variant_: Variant, classes: int) -> BayesianUNet | BackboneUNet:
     """An untrained network of a variant."""
     channels = 2 * variant_.context + 1
     if variant_.backbone:
         return BackboneUNet(variant_.backbone, channels, classes, variant_.dropout)
-    return BayesianUNet(channels, classes, levels=variant_.levels, base=variant_.base,
-                        batch_norm=variant_.batch_norm, dropout=variant_.dropout)
+    return BayesianUNet(
+        channels,
+        classes,
+        levels=variant_.levels,
+        base=variant_.base,
+        batch_norm=variant_.batch_norm,
+        dropout=variant_.dropout,
+    )
 
 
-def load_cascade(weights_name: str, variant_name: str, backbone: str, label_set_name: str) -> Cascade:
+def load_cascade(
+    weights_name: str, variant_name: str, backbone: str, label_set_name: str
+) -> Cascade:
     """The networks that a user asked for.
 
     Args:
         weights_name: of a set of weights, a path, empty for the default, or ``random``.
-        variant_name, backbone: of the network; must agree with the weights where both are given.
+        variant_name: of the network; must agree with the weights where both are given.
+        backbone: encoder, likewise.
         label_set_name: only with random weights; otherwise the weights say it.
     """
     if weights_name == RANDOM:
@@ -60,20 +72,31 @@ def load_cascade(weights_name: str, variant_name: str, backbone: str, label_set_
     info = weights.find(weights_name or DEFAULT_WEIGHTS, "unet_bayes")
     card = info.card
     made = Variant.from_dict(card["variant"])
-    for option, asked, there in (("--backbone", backbone, made.backbone),
-                                 ("variant", variant_name, card["variant_name"]),
-                                 ("--label-set", label_set_name, card["label_set"])):
+    for option, asked, there in (
+        ("--backbone", backbone, made.backbone),
+        ("variant", variant_name, card["variant_name"]),
+        ("--label-set", label_set_name, card["label_set"]),
+    ):
         if asked and asked != there:
-            raise UsageError(option, f"{asked!r} was asked for, but the weights {info.name!r} are for "
-                                     f"{there or 'the U-Net of the papers'!r}",
-                             "Give --weights FILE with weights trained for it, or leave the option out.")
+            raise UsageError(
+                option,
+                f"{asked!r} was asked for, but the weights {info.name!r} are for "
+                f"{there or 'the U-Net of the papers'!r}",
+                "Give --weights FILE with weights trained for it, or leave the option out.",
+            )
     labels = label_set(card["label_set"])
     tensors = weights.load(info)
     muscles = _filled(build(made, len(labels.names) + 1), tensors, "muscles.", info.name)
     body = _filled(build(BODY, 2), tensors, "body.", info.name)
-    facts = {"weights": info.name, "weights_sha256": info.sha256, "variant_name": card["variant_name"],
-             "label_set": labels.name, **made.as_dict(), "parameters": count(muscles),
-             "body_parameters": count(body)}
+    facts = {
+        "weights": info.name,
+        "weights_sha256": info.sha256,
+        "variant_name": card["variant_name"],
+        "label_set": labels.name,
+        **made.as_dict(),
+        "parameters": count(muscles),
+        "body_parameters": count(body),
+    }
     return Cascade(body, muscles, made, labels, facts)
 
 
@@ -84,8 +107,14 @@ def _random(variant_name: str, backbone: str, label_set_name: str) -> Cascade:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         muscles = build(made, len(labels.names) + 1)
-    facts = {"weights": RANDOM, "weights_sha256": "", "variant_name": variant_name,
-             "label_set": labels.name, **made.as_dict(), "parameters": count(muscles)}
+    facts = {
+        "weights": RANDOM,
+        "weights_sha256": "",
+        "variant_name": variant_name,
+        "label_set": labels.name,
+        **made.as_dict(),
+        "parameters": count(muscles),
+    }
     return Cascade(None, muscles, made, labels, facts)
 
 
@@ -94,22 +123,26 @@ def count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _filled(network: nn.Module, tensors: Mapping[str, Tensor], prefix: str, name: str) -> nn.Module:
-    state = {key[len(prefix):]: value for key, value in tensors.items() if key.startswith(prefix)}
+def _filled(network: _Network, tensors: Mapping[str, Tensor], prefix: str, name: str) -> _Network:
+    state = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise WeightsError(name, f"do not fit the network that their card describes ({error})",
-                           "Card and tensors must come from the same training.") from error
+        raise WeightsError(
+            name,
+            f"do not fit the network that their card describes ({error})",
+            "Card and tensors must come from the same training.",
+        ) from error
     return network
 
 
-def for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def for_inference(network: _Network, device: torch.device, dtype: torch.dtype) -> _Network:
     """Evaluation mode, batch normalisation folded into the convolutions, channels last.
 
     Folding is exact in exact arithmetic; it is done in float32 before the cast.
     """
     network = network.eval()
+    number_sites(network)
     for module in list(network.modules()):
         if isinstance(module, nn.Sequential):
             _fold(module)

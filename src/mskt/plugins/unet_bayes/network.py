@@ -1,9 +1,9 @@
 """The 2-D U-Net with dropout before each pooling and after each up-convolution.
 
 Hiasa 2020, Fig. 1(a): the places of the dropout follow Bayesian SegNet (Kendall 2017). The papers
-give "layers" and parameter counts (≈10 M and ≈44 M) but not every width. Read as: layers = resolution
-levels of the encoder, 32 filters at the first, doubled at each; 3×3 transposed convolutions that keep
-the number of channels; skip and upsampled features joined before two 3×3 convolutions; a 3×3 head.
+give "layers" and parameter counts (≈10 M and ≈44 M) but not every width. Read as: layers =
+resolution levels of the encoder, 32 filters at the first, doubled at each; 3×3 transposed convolutions that
+keep the number of channels; skip and upsampled features joined before two 3×3 convolutions; a 3×3 head.
 That gives 11.0 M and 44.0 M. With 2×2 up-convolutions that halve the channels, as in Ronneberger's
 U-Net, it would be 7.8 M and 31.1 M.
 """
@@ -42,8 +42,14 @@ class BayesianUNet(nn.Module):
     """
 
     def __init__(
-        self, channels: int = 1, classes: int = 23, *, levels: int = 5, base: int = 32,
-        batch_norm: bool = False, dropout: float = 0.5,
+        self,
+        channels: int = 1,
+        classes: int = 23,
+        *,
+        levels: int = 5,
+        base: int = 32,
+        batch_norm: bool = False,
+        dropout: float = 0.5,
     ) -> None:
         super().__init__()
         widths = [base * 2**level for level in range(levels)]
@@ -53,15 +59,18 @@ class BayesianUNet(nn.Module):
             for a, b in zip([channels, *widths[:-1]], widths, strict=True)
         )
         self.pool = nn.ModuleList(
-            nn.Sequential(McDropout(dropout), nn.MaxPool2d(2)) for _ in widths[1:])
+            nn.Sequential(McDropout(dropout), nn.MaxPool2d(2)) for _ in widths[1:]
+        )
         self.up = nn.ModuleList(
             nn.Sequential(
                 nn.ConvTranspose2d(width, width, 3, stride=2, padding=1, output_padding=1),
-                McDropout(dropout))
+                McDropout(dropout),
+            )
             for width in widths[:0:-1]
         )
         self.decoder = nn.ModuleList(
-            _convolutions(3 * width, width, batch_norm=batch_norm) for width in widths[-2::-1])
+            _convolutions(3 * width, width, batch_norm=batch_norm) for width in widths[-2::-1]
+        )
         self.head = nn.Conv2d(base, classes, 3, padding=1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +27,19 @@ STEP = 32
 """Crops come in multiples of this: few different shapes, and every network's own multiple fits."""
 SLAB_BYTES = 96e6
 
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """One slice: its number, its crop, where in the crop the body is, features before any dropout."""
+
+    k: int
+    box: tuple[slice, slice]
+    inside: Tensor
+    features: Tensor
+
 
 class UNetBayes(Segmenter):
     """Bayesian 2-D U-Net behind a body network (Hiasa 2020, Soufi 2024).
@@ -40,8 +55,13 @@ class UNetBayes(Segmenter):
     """
 
     def __init__(
-        self, weights: str = "", variant: str = "", backbone: str = "", label_set: str = "",
-        device: str = "auto", precision: str = "auto",
+        self,
+        weights: str = "",
+        variant: str = "",
+        backbone: str = "",
+        label_set: str = "",
+        device: str = "auto",
+        precision: str = "auto",
     ) -> None:
         cascade = load_cascade(weights, variant, backbone, label_set)
         self.label_set = cascade.label_set
@@ -51,8 +71,11 @@ class UNetBayes(Segmenter):
         self._dtype = resolve_precision(precision, self._device)
         self._muscles = for_inference(cascade.muscles, self._device, self._dtype)
         self._body = cascade.body and for_inference(cascade.body, self._device, self._dtype)
-        self._facts = {**cascade.facts, "device": str(self._device),
-                       "precision": str(self._dtype).removeprefix("torch.")}
+        self._facts = {
+            **cascade.facts,
+            "device": str(self._device),
+            "precision": str(self._dtype).removeprefix("torch."),
+        }
 
     def describe(self) -> Mapping[str, Any]:
         """Weights, variant, parameter counts, device and precision."""
@@ -63,8 +86,13 @@ class UNetBayes(Segmenter):
         grid = working_grid(image.grid, self._variant.spacing_mm)
         data = resample_image(image.data, image.grid, grid)
         if self._body is None:
-            mask = np.ones(grid.shape, bool) if image.mask is None else (
-                resample_image(image.mask.astype(np.float32), image.grid, grid, fill=0.0) > 0.5)
+            mask = (
+                np.ones(grid.shape, bool)
+                if image.mask is None
+                else (
+                    resample_image(image.mask.astype(np.float32), image.grid, grid, fill=0.0) > 0.5
+                )
+            )
         else:
             mask = body_mask(data, grid, self._body, self._device, self._dtype)
         np.copyto(data, np.float32(AIR_HU), where=~mask)
@@ -88,16 +116,32 @@ class UNetBayes(Segmenter):
         for index in range(count):
             yield self._assemble(image, region, stems, index, seed)
 
+    def _stems(self, image: Volume, region: Region) -> list[_Slice]:
+        """Each slice with body in it, as far as the network goes without randomness."""
+        return self._each(lambda k: self._stem(image, k), range(region.start[2], region.stop[2]))
+
     @torch.inference_mode()
-    def _stems(self, image: Volume, region: Region) -> list[tuple[int, tuple[slice, slice], Tensor]]:
-        """For each slice with body in it: its number, its crop, the features before any dropout."""
-        found = []
-        for k in range(region.start[2], region.stop[2]):
-            box = _crop(image, k)
-            if box is not None:
-                x = self._input(image, k, box)
-                found.append((k, box, self._muscles.stem(x)))
-        return found
+    def _stem(self, image: Volume, k: int) -> _Slice | None:
+        box = _crop(image, k)
+        if box is None:
+            return None
+        inside = np.ascontiguousarray(_mask(image)[box[0], box[1], k])
+        features = self._muscles.stem(self._input(image, k, box))
+        return _Slice(k, box, torch.from_numpy(inside).to(self._device), features)
+
+    def _each(self, work: Callable[[_T], _R | None], items: Iterable[_T]) -> list[_R]:
+        """Results of ``work`` that are not None, in order.
+
+        On a CPU every slice is computed by one thread, several slices at a time: the order of
+        additions inside a convolution then depends on nothing, and small convolutions are too
+        short to be worth sharing among threads.
+        """
+        if self._device.type != "cpu":
+            return [result for item in items if (result := work(item)) is not None]
+        with ThreadPoolExecutor(
+            torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            return [result for result in pool.map(work, items) if result is not None]
 
     def _input(self, image: Volume, k: int, box: tuple[slice, slice]) -> Tensor:
         """The slice and its neighbours in the box, padded with air to a multiple of ``STEP``."""
@@ -107,26 +151,31 @@ class UNetBayes(Segmenter):
         pad = [(0, 0), *((0, -size % STEP) for size in planes.shape[1:])]
         x = np.pad(normalised(planes, self._variant.hu_window), pad, constant_values=-1.0)
         return torch.from_numpy(x)[None].to(
-            self._device, self._dtype, memory_format=torch.channels_last)
+            self._device, self._dtype, memory_format=torch.channels_last
+        )
 
-    @torch.inference_mode()
     def _assemble(
-        self, image: Volume, region: Region,
-        stems: Sequence[tuple[int, tuple[slice, slice], Tensor]], index: int, seed: int,
+        self, image: Volume, region: Region, stems: Sequence[_Slice], index: int, seed: int
     ) -> Tensor:
         shape = (region.shape[2], len(self.labels), *image.data.shape[:2])
         out = torch.zeros(shape, device=self._device)
         out[:, 0] = 1
-        for k, box, features in stems:
-            with sampling(self._muscles, [Draw(seed, index, k)]):
-                logits = self._muscles.after_stem(features)
-            rows, columns = (part.stop - part.start for part in box)
-            probabilities = logits[0, :, :rows, :columns].float().softmax(0)
-            inside = torch.from_numpy(
-                np.ascontiguousarray(_mask(image)[box[0], box[1], k])).to(self._device)
-            plane = out[k - region.start[2]]
-            plane[:, box[0], box[1]] = torch.where(inside, probabilities, plane[:, box[0], box[1]])
+
+        def fill(one: _Slice) -> None:
+            probabilities = self._softmax(one, Draw(seed, index, one.k))
+            plane = out[one.k - region.start[2], :, one.box[0], one.box[1]]
+            torch.where(one.inside, probabilities, plane, out=plane)
+
+        self._each(fill, stems)
         return out.permute(1, 2, 3, 0)[:, region.slices[0], region.slices[1]]
+
+    @torch.inference_mode()
+    def _softmax(self, one: _Slice, draw: Draw) -> Tensor:
+        """Probabilities ``(C, rows, columns)`` of one slice in its box."""
+        with sampling([draw]):
+            logits = self._muscles.after_stem(one.features)
+        rows, columns = one.inside.shape
+        return logits[0, :, :rows, :columns].float().softmax(0)
 
 
 def _mask(image: Volume) -> NDArray[np.bool_]:
@@ -146,6 +195,9 @@ def _crop(image: Volume, k: int) -> tuple[slice, slice] | None:
     spans = []
     for axis in (0, 1):
         busy = np.flatnonzero(inside.any(axis=1 - axis))
-        spans.append(slice(max(0, int(busy[0]) - MARGIN),
-                           min(inside.shape[axis], int(busy[-1]) + 1 + MARGIN)))
+        spans.append(
+            slice(
+                max(0, int(busy[0]) - MARGIN), min(inside.shape[axis], int(busy[-1]) + 1 + MARGIN)
+            )
+        )
     return spans[0], spans[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,9 +36,12 @@ class Variant:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Variant:
+    def from_dict(cls, values: Mapping[str, Any]) -> Variant:
         """The inverse of :meth:`as_dict` after a journey through JSON."""
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**plain)
 
 
 VARIANTS: dict[str, Variant] = {
@@ -46,17 +50,25 @@ VARIANTS: dict[str, Variant] = {
     # Soufi 2024: about 44 M parameters, batch normalisation in every block.
     "6layers": Variant(levels=6, batch_norm=True),
     # For two CPU cores: coarser grid, narrower, sees its neighbouring slices instead.
-    "compact": Variant(base=20, batch_norm=True, dropout=0.2, context=2,
-                       spacing_mm=(2.0, 2.0, 3.0)),
+    "compact": Variant(
+        base=16, batch_norm=True, dropout=0.2, context=2, spacing_mm=(2.0, 2.0, 3.0)
+    ),
 }
-BODY = Variant(levels=4, base=8, batch_norm=True, dropout=0.0, spacing_mm=(4.0, 4.0, 3.0),
-               hu_window=(-500.0, 300.0))
+BODY = Variant(
+    levels=4,
+    base=8,
+    batch_norm=True,
+    dropout=0.0,
+    spacing_mm=(4.0, 4.0, 3.0),
+    hu_window=(-500.0, 300.0),
+)
 """The first stage: where is the body. Deterministic; coarse, since skin is a strong edge."""
 
 
 def variant(name: str) -> Variant:
     """The variant of that name."""
     if name not in VARIANTS:
-        raise UsageError("", f"no variant of unet_bayes named {name!r}.",
-                         suggestion(name, tuple(VARIANTS)))
+        raise UsageError(
+            "", f"no variant of unet_bayes named {name!r}.", suggestion(name, tuple(VARIANTS))
+        )
     return VARIANTS[name]

@@ -1,0 +1,1 @@
+"""What the masks say: assessment of one case, evaluation against a reference, statistics."""

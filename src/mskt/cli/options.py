@@ -1,0 +1,127 @@
+"""What the user asked of ``mskt run``, and the part of it that decides the numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mskt.core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The call. None means: not given, the plugin's own default holds.
+
+    Attributes:
+        extra: ``--option NAME=VALUE``: further options of the segmenter.
+        part_id: this process takes cases number ``part_id``, ``part_id + num_parts``, …
+    """
+
+    inputs: tuple[Path, ...]
+    out: Path
+    segmenter: str
+    uncertainty: str
+    weights: str | None = None
+    backbone: str | None = None
+    measure: str | None = None
+    samples: int | None = None
+    seed: int = 0
+    fast: bool | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "auto"
+    threads: int | None = None
+    label_set: str | None = None
+    roi_subset: tuple[str, ...] | None = None
+    split_sides: bool = False
+    series: str | None = None
+    allow: frozenset[str] = frozenset()
+    height_m: float | None = None
+    resume: bool = False
+    overwrite: bool = False
+    num_parts: int = 1
+    part_id: int = 0
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    def check(self) -> None:
+        """Refuse combinations that contradict each other.
+
+        Raises:
+            UsageError: with what to leave out.
+        """
+        if self.resume and self.overwrite:
+            raise UsageError("--resume and --overwrite", "contradict each other.",
+                             "--resume keeps finished cases, --overwrite computes them again.")
+        if self.part_id >= self.num_parts:
+            raise UsageError("--part-id", f"{self.part_id} is not below --num-parts {self.num_parts}.",
+                             f"Parts are numbered 0 … {self.num_parts - 1}.")
+        if self.roi_subset == ():
+            raise UsageError("--roi-subset", "names no structure.", "Give names separated by commas.")
+
+    @property
+    def segmenter_options(self) -> dict[str, Any]:
+        """What the segmenter's factory gets, as far as it was given."""
+        named = {"weights": self.weights, "backbone": self.backbone, "fast": self.fast}
+        return {**{key: value for key, value in named.items() if value is not None}, **self.extra}
+
+    @property
+    def estimator_options(self) -> dict[str, Any]:
+        """What the estimator's factory gets, as far as it was given."""
+        named = {"samples": self.samples, "measure": self.measure}
+        return {key: value for key, value in named.items() if value is not None}
+
+    def settings(self, providers: Mapping[str, str]) -> dict[str, Any]:
+        """Everything that decides the numbers, and nothing else: no device, no path, no time.
+
+        Args:
+            providers: distribution and version of the plugins used.
+        """
+        from mskt import __version__
+
+        return {
+            "mskt": __version__, **providers, "segmenter": self.segmenter,
+            "uncertainty": self.uncertainty, "weights": self.weights and Path(self.weights).name,
+            "backbone": self.backbone, "measure": self.measure, "samples": self.samples,
+            "seed": self.seed, "fast": bool(self.fast), "extra": dict(sorted(self.extra.items())),
+            "label_set": self.label_set and Path(self.label_set).name,
+            "roi_subset": list(self.roi_subset) if self.roi_subset else None,
+            "split_sides": self.split_sides, "series": self.series, "allow": sorted(self.allow),
+            "height_m": self.height_m,
+        }
+
+
+def run_id(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits that are the same for the same settings, weights and version.
+
+    Args:
+        facts: ``Segmenter.describe()``; the device in it does not count.
+    """
+    counted = {key: value for key, value in facts.items() if key != "device"}
+    text = json.dumps([settings, counted], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def parse_extra(pairs: list[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` pairs; numbers, ``true`` and ``false`` become what they say.
+
+    Raises:
+        UsageError: a pair without ``=`` or a name twice.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name.isidentifier():
+            raise UsageError("--option", f"{pair!r} is no NAME=VALUE.", "For example: --option variant=6layers")
+        if name in found:
+            raise UsageError("--option", f"{name!r} is given twice.", "Give every option once.")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found

@@ -1,0 +1,338 @@
+"""The run: model once, then case by case; one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import inspect
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from mskt.cli.console import SOME_FAILED, Reporter, print_json, stderr
+from mskt.cli.options import RunOptions, run_id
+from mskt.cli.sources import SYNTHETIC_MARK, Source, find
+from mskt.core.errors import MsktError, OutputError
+
+if TYPE_CHECKING:
+    from mskt.analysis.assessment import Keys
+    from mskt.core.interfaces import Metric, Segmenter, UncertaintyEstimator
+    from mskt.core.pipeline import CaseResult
+    from mskt.core.records import Record
+    from mskt.core.registry import Registry
+    from mskt.core.volume import Labels, Volume
+    from mskt.report.outputs import UncertaintyInfo
+
+
+@dataclass
+class Outcome:
+    """What became of the cases of this process."""
+
+    done: dict[str, list[Record]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What is the same for all cases.
+
+    Attributes:
+        settings: what decides the numbers (:meth:`RunOptions.settings`).
+        facts: of the segmenter, for ``run.json``.
+        device: that the segmenter computes on.
+    """
+
+    segmenter: Segmenter
+    estimator: UncertaintyEstimator
+    settings: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    device: str
+    run_id: str
+    metrics: Sequence[Metric]
+
+
+def run(options: RunOptions) -> int:
+    """Do what the call says; returns the exit code."""
+    from mskt.core import atomic
+    from mskt.core.registry import registry
+    from mskt.report import collection
+
+    options.check()
+    plugins = registry()
+    providers = _providers(options, plugins)
+    sources = {source.case_id: source for source in find(options, plugins)}
+    settings = options.settings(providers)
+    plan = collection.plan(
+        options.out, sources, settings,
+        {case_id: source.bytes for case_id, source in sources.items()},
+        resume=options.resume, overwrite=options.overwrite)
+    atomic.make_folder(options.out)
+    atomic.sweep(options.out)
+    outcome = Outcome(skipped=plan.done)
+    reporter = Reporter(len(plan.todo), options.quiet or options.json)
+    try:
+        if plan.todo:
+            engine = _build(options, plugins, settings)
+            with reporter.running():
+                for case_id in plan.todo:
+                    _one(sources[case_id], options, engine, outcome, reporter)
+    except KeyboardInterrupt:
+        stderr().print(f"Stopped. {len(outcome.done)} finished cases are kept; the same call with "
+                       "--resume does the others.", highlight=False)
+        raise
+    finally:
+        collection.write_tables(options.out)
+    _report(options, outcome)
+    return SOME_FAILED if outcome.failed else 0
+
+
+def _providers(options: RunOptions, plugins: Registry) -> dict[str, str]:
+    """Who provides what was named; unknown names are refused before anything is read."""
+    found = {}
+    for kind, name in (("segmenter", options.segmenter), ("uncertainty", options.uncertainty)):
+        announced = plugins.find(kind, name)
+        found[f"{kind}_provider"] = f"{announced.distribution} {announced.version}".strip()
+    return found
+
+
+def _build(options: RunOptions, plugins: Registry, settings: Mapping[str, Any]) -> Engine:
+    """Load the model; refuse what does not fit before the first case is touched."""
+    import torch
+
+    from mskt.analysis.evaluation import metrics_of
+    from mskt.core.device import resolve_device
+    from mskt.core.pipeline import check_pair
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    device = str(resolve_device(options.device))
+    chosen = dict(options.segmenter_options)
+    factory = plugins.find("segmenter", options.segmenter).spec.load()
+    # A segmenter without that option computes on the CPU; asking another device of it is refused.
+    if "device" in inspect.signature(factory).parameters or options.device not in ("auto", "cpu"):
+        chosen["device"] = device
+    segmenter = plugins.get("segmenter", options.segmenter, **chosen)
+    estimator = plugins.get("uncertainty", options.uncertainty, **options.estimator_options)
+    check_pair(segmenter, estimator, options.uncertainty)
+    if options.roi_subset:
+        segmenter.label_set.subset(options.roi_subset)
+    facts = dict(segmenter.describe())
+    return Engine(segmenter, estimator, settings, facts, str(facts.get("device", "cpu")),
+                  run_id(settings, facts), metrics_of(plugins))
+
+
+def _one(
+    source: Source, options: RunOptions, engine: Engine, outcome: Outcome, reporter: Reporter
+) -> None:
+    """One case; what goes wrong with it is written down, and the run goes on."""
+    from mskt.report.outputs import CaseFolder
+
+    begin = time.perf_counter()
+    folder = CaseFolder(options.out, source.case_id)
+    folder.begin()
+    try:
+        records = _Case(source, options, engine, reporter).do()
+    except OutputError:
+        raise  # the next case could not be written either
+    except Exception as error:
+        reason = _reason(error)
+        outcome.failed[source.case_id] = reason
+        folder.fail(reason, time.perf_counter() - begin, engine.run_id)
+        reporter.case(f"{source.case_id}: FAILED: {reason}", "red")
+        if options.verbose and not isinstance(error, MsktError):
+            reporter.say("".join(traceback.format_exception(error)), "dim")
+        return
+    outcome.done[source.case_id] = records
+    outcome.seconds[source.case_id] = time.perf_counter() - begin
+    reporter.case(f"{source.case_id}: done in {outcome.seconds[source.case_id]:.1f} s")
+
+
+def _reason(error: Exception) -> str:
+    """One line without paths for the table of cases."""
+    if isinstance(error, MsktError):
+        return str(error).replace("\n", " ")
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return ("memory ran out. Close other programs, use --device cpu, or crop the image to hip "
+                "and thigh.")
+    return f"unexpected {type(error).__name__}: {error}. This is a defect: run again with -v and report it."
+
+
+class _Case:
+    """The stages of one case, each timed."""
+
+    def __init__(
+        self, source: Source, options: RunOptions, engine: Engine, reporter: Reporter
+    ) -> None:
+        self._source = source
+        self._options = options
+        self._engine = engine
+        self._reporter = reporter
+        self._seconds: dict[str, float] = {}
+        self._notes: list[str] = []
+
+    def do(self) -> list[Record]:
+        """Load, segment, assess, evaluate, write."""
+        from mskt.core.pipeline import segment_case
+        from mskt.core.volume import Subject
+        from mskt.report.outputs import restrict
+
+        begin = time.perf_counter()
+        with self._stage("load"):
+            image = self._source.load()
+        if self._options.height_m is not None:
+            image = replace(image, subject=Subject(self._options.height_m, image.subject.weight_kg))
+        result = segment_case(image, self._engine.segmenter, self._engine.estimator,
+                              seed=self._options.seed, progress=self._tell)
+        self._seconds.update(result.seconds)
+        labels = result.labels
+        if self._options.roi_subset:
+            labels = restrict(labels, self._options.roi_subset)
+        with self._stage("assess"):
+            records = self._assess(image, labels, result)
+        self._write(image, labels, result, records, begin)
+        return records
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        self._tell(name, 0.0)
+        yield
+        self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - begin
+
+    def _tell(self, stage: str, part: float) -> None:
+        self._reporter.stage(self._source.case_id, stage, part)
+
+    def _assess(self, image: Volume, labels: Labels, result: CaseResult) -> list[Record]:
+        from mskt.analysis.assessment import Keys, assess
+
+        keys = Keys(
+            self._source.case_id,
+            SYNTHETIC_MARK if self._source.synthetic else "",
+            self._options.segmenter,
+            self._options.uncertainty,
+            self._engine.run_id,
+        )
+        records = assess(
+            labels, image, result.sides, result.uncertainty, result.unit, keys=keys,
+            truncated=result.truncated)
+        if self._source.reference is None:
+            return records
+        try:
+            return records + self._evaluate(image, labels, result, keys)
+        except MsktError as error:
+            # The segmentation stands; only the comparison is missing, and the user is told.
+            self._note(f"not evaluated: {error}")
+            return records
+
+    def _evaluate(
+        self, image: Volume, labels: Labels, result: CaseResult, keys: Keys
+    ) -> list[Record]:
+        """Compare with the reference labels that came with the case."""
+        from mskt.analysis.evaluation import compare
+
+        assert self._source.reference is not None
+        reference = self._source.reference(labels.label_set)
+        return compare(
+            labels, reference.labels, self._engine.metrics, keys=keys, image=image,
+            prediction_sides=result.sides, reference_sides=reference.sides)
+
+    def _note(self, text: str) -> None:
+        line = " ".join(text.split())
+        self._notes.append(line)
+        self._reporter.say(f"{self._source.case_id}: {line}", "yellow")
+
+    def _write(
+        self, image: Volume, labels: Labels, result: CaseResult, records: list[Record], begin: float
+    ) -> None:
+        from mskt.report import preview
+        from mskt.report.outputs import CaseFolder, split_sides
+
+        folder = CaseFolder(self._options.out, self._source.case_id)
+        mark = f"{SYNTHETIC_MARK}; " if self._source.synthetic else ""
+        text = f"{mark}mskt {self._engine.settings['mskt']} research use"
+        info = self._uncertainty_info()
+        with self._stage("write"):
+            stored = split_sides(labels, result.sides) if self._options.split_sides else labels
+            folder.write_labels(stored, image, text)
+            folder.write_uncertainty(result.uncertainty, info, image, text)
+            folder.write_records(records)
+        with self._stage("preview"):
+            folder.write_preview(preview.render(
+                image, labels, result.sides, result.uncertainty, self._caption(info)))
+        checksum = self._source.checksum()
+        self._seconds["total"] = time.perf_counter() - begin
+        folder.finish(self._run_json(image, result, info, checksum))
+
+    def _uncertainty_info(self) -> UncertaintyInfo:
+        from mskt.report.outputs import UncertaintyInfo
+
+        estimator = self._engine.estimator
+        return UncertaintyInfo(self._options.uncertainty, estimator.measure, estimator.unit,
+                               estimator.range, estimator.draws, self._options.seed)
+
+    def _caption(self, info: UncertaintyInfo) -> Any:
+        from mskt.report.preview import Caption
+
+        draws = f"{info.draws} draw{'s' if info.draws != 1 else ''}"
+        method = (f"mskt {self._engine.settings['mskt']} · {self._options.segmenter} + "
+                  f"{info.estimator}, {draws} · label set {self._engine.segmenter.label_set.name}")
+        return Caption(self._source.case_id, method, info.measure, info.unit, self._source.synthetic)
+
+    def _run_json(
+        self, image: Volume, result: CaseResult, info: UncertaintyInfo, checksum: dict[str, Any]
+    ) -> dict[str, Any]:
+        from dataclasses import asdict
+
+        from mskt.report.outputs import RUN_SCHEMA
+
+        return {
+            "schema": RUN_SCHEMA, "case_id": self._source.case_id, "run_id": self._engine.run_id,
+            "synthetic": self._source.synthetic, "settings": self._engine.settings,
+            "segmenter": self._engine.facts, "uncertainty": asdict(info),
+            "label_set": self._engine.segmenter.label_set.name, "device": self._engine.device,
+            "threads": _threads(), "input": checksum,
+            "grid": {"shape": list(image.data.shape),
+                     "spacing_mm": [round(s, 6) for s in image.spacing_mm]},
+            "notes": [*image.notes, *result.notes, *self._notes], "removed_voxels": dict(result.removed),
+            "seconds": {name: round(value, 3) for name, value in self._seconds.items()},
+            **_peak_memory(self._engine.device),
+        }
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _peak_memory(device: str) -> dict[str, int | None]:
+    """Largest memory of the process so far, and of the GPU, in bytes."""
+    import sys
+
+    peak = None
+    if sys.platform != "win32":
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    gpu = None
+    if device.startswith("cuda"):
+        import torch
+
+        gpu = torch.cuda.max_memory_allocated(device)
+    return {"peak_memory_bytes": peak, "peak_gpu_memory_bytes": gpu}
+
+
+def _report(options: RunOptions, outcome: Outcome) -> None:
+    """The end of the run: tables for people, or JSON for programs."""
+    from mskt.report import summary
+
+    if options.json:
+        print_json(summary.as_json(options.out, outcome.done, outcome.failed, outcome.skipped))
+    elif not options.quiet:
+        from mskt.cli.tables import print_summary
+
+        print_summary(options.out, outcome, everything=options.verbose)

@@ -1,0 +1,89 @@
+"""The end of a run on the terminal: what was found, how sure it is, and where to look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mskt.cli.console import stdout
+from mskt.report.summary import Line, lines
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mskt.cli.runner import Outcome
+    from mskt.core.records import Record
+
+MOST_TABLES = 3
+"""More cases than this get one line each; their tables are in the files."""
+NOTE = (
+    "volume in cm³ · mean HU and share of fat (below −30 HU) inside the structure · uncertainty: mean "
+    "over the structure, not calibrated · × median: against the other structures of this case"
+)
+
+
+def print_summary(out: Path, outcome: Outcome, *, everything: bool) -> None:
+    """Tables of the cases, what failed, and where the files are."""
+    console = stdout()
+    shown = list(outcome.done.items())
+    if not everything and len(shown) > MOST_TABLES:
+        console.print(f"{len(shown)} cases done; their tables: {out}/CASE/results.csv, all in one: "
+                      f"{out}/results.csv (-v prints them).", highlight=False, soft_wrap=True)
+        shown = []
+    for case_id, records in shown:
+        console.print(case_table(case_id, records))
+    if shown:
+        console.print(NOTE, style="dim", highlight=False)
+    for case_id in outcome.skipped:
+        console.print(f"{case_id}: was done already", style="dim", highlight=False, markup=False)
+    for case_id, reason in outcome.failed.items():
+        console.print(f"{case_id}: FAILED: {reason}", style="bold red", highlight=False,
+                      markup=False, soft_wrap=True)
+    _where(console, out, outcome)
+
+
+def _where(console: Any, out: Path, outcome: Outcome) -> None:
+    first = next(iter(outcome.done), None)
+    if first is not None:
+        name = first if len(outcome.done) == 1 else "CASE"
+        console.print(f"Look at the result before you use a number: open {out}/{name}/preview.png",
+                      style="bold", highlight=False, markup=False, soft_wrap=True)
+    if outcome.failed:
+        console.print(f"What failed and why: {out}/cases.tsv", highlight=False, markup=False,
+                      soft_wrap=True)
+    console.print("Research use, not a diagnosis.", highlight=False)
+
+
+def case_table(case_id: str, records: Sequence[Record]) -> Table:
+    """One case: structures by relative uncertainty, the most doubtful first."""
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = lines(records)
+    with_dice = any(row.dice is not None for row in rows)
+    synthetic = any(record.dataset == "synthetic phantom" for record in records)
+    title = f"{case_id} (synthetic phantom, no patient)" if synthetic else case_id
+    table = Table(title=Text(title), title_justify="left", title_style="bold")
+    table.add_column("structure", no_wrap=True)
+    table.add_column("side")
+    for name in ("cm³", "HU", "fat %", "uncertainty", "× median", *(("Dice",) if with_dice else ())):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("remarks")
+    for row in rows:
+        table.add_row(*_cells(row, with_dice), style="yellow" if row.flags else None)
+    return table
+
+
+def _cells(row: Line, with_dice: bool) -> list[str]:
+    cells = [
+        row.structure, row.side, _number(row.volume_cm3, ".1f"), _number(row.mean_hu, ".1f"),
+        _number(row.fat_percent, ".1f"), _number(row.uncertainty, ".2e"), _number(row.ratio, ".1f"),
+    ]
+    if with_dice:
+        cells.append(_number(row.dice, ".3f"))
+    return [*cells, ", ".join(row.flags)]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

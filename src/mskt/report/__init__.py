@@ -1,0 +1,1 @@
+"""What the user gets: files of one case, the preview picture, tables in the terminal."""

@@ -1,0 +1,73 @@
+"""Masks depend on (seed, draw, place, site) and on nothing else."""
+
+import pytest
+import torch
+from torch import nn
+
+from mskt.core.dropout import Draw, McDropout, number_sites, sampling
+
+
+def network(p=0.5) -> nn.Module:
+    net = nn.Sequential(McDropout(p), nn.ReLU(), McDropout(p)).eval()
+    number_sites(net)
+    return net
+
+
+def test_without_a_draw_it_passes_everything_on():
+    x = torch.randn(2, 6, 5, 4)
+    assert torch.equal(McDropout(0.5).eval()(x), x)
+
+
+@pytest.mark.parametrize("p", [0.2, 0.5])
+def test_share_and_scale(p):
+    x = torch.ones(1, 32, 40, 40)
+    module = McDropout(p).eval()
+    with sampling([Draw(1, 0, 0)]):
+        y = module(x)
+    assert y.eq(0).float().mean().item() == pytest.approx(p, abs=0.01)
+    assert y.max().item() == pytest.approx(1 / (1 - p))
+
+
+def test_an_element_of_a_batch_equals_the_element_alone():
+    net, x = network(), torch.randn(3, 6, 5, 7)
+    draws = [Draw(9, 0, 4), Draw(9, 1, 4), Draw(9, 0, 5)]
+    with torch.inference_mode():
+        with sampling(draws):
+            together = net(x)
+        for n in range(3):
+            with sampling([draws[n]]):
+                assert torch.equal(net(x[n : n + 1])[0], together[n])
+
+
+def test_every_part_of_the_key_matters():
+    x = torch.ones(1, 8, 16, 16)
+    net = nn.ModuleList([McDropout(), McDropout()]).eval()
+    number_sites(net)
+    seen = []
+    for module, draw in [
+        (net[0], Draw(1, 0, 0)), (net[0], Draw(2, 0, 0)), (net[0], Draw(1, 1, 0)),
+        (net[0], Draw(1, 0, 1)), (net[1], Draw(1, 0, 0)),
+    ]:
+        with sampling([draw]):
+            seen.append(module(x))
+    for a in range(len(seen)):
+        for b in range(a):
+            agreement = (seen[a] == seen[b]).float().mean().item()
+            assert 0.4 < agreement < 0.6
+
+
+def test_global_random_state_is_left_alone():
+    before = torch.get_rng_state()
+    with sampling([Draw(1, 0, 0)]):
+        McDropout().eval()(torch.ones(1, 4, 4, 4))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_wrong_number_of_draws_is_refused():
+    with pytest.raises(ValueError, match="2 draws named for a batch of 1"), sampling([Draw(1, 0, 0)] * 2):
+        McDropout().eval()(torch.ones(1, 4, 4, 4))
+
+
+def test_impossible_probability_is_refused():
+    with pytest.raises(ValueError, match="not in"):
+        McDropout(1.0)
