@@ -34,9 +34,13 @@ def partitions(draw, name="random"):
     for element, group in zip(ELEMENTS, owner, strict=True):
         groups.setdefault(group, set()).add(element)
     groups.pop(0, None)
-    return LabelSet(name, tuple(
-        Structure(index, f"{name}_{group}", elements=frozenset(groups[group]))
-        for index, group in enumerate(sorted(groups), start=1)))
+    return LabelSet(
+        name,
+        tuple(
+            Structure(index, f"{name}_{group}", elements=frozenset(groups[group]))
+            for index, group in enumerate(sorted(groups), start=1)
+        ),
+    )
 
 
 def all_elements(structures):
@@ -84,9 +88,13 @@ def test_mapping_to_a_coarser_set_commutes_with_reading_atoms(fine, owner):
     merged = {}
     for structure, group in zip(fine.structures, owner, strict=False):
         merged.setdefault(group, set()).update(structure.elements)
-    coarse = LabelSet("coarse", tuple(
-        Structure(index, f"coarse_{group}", elements=frozenset(merged[group]))
-        for index, group in enumerate(sorted(merged), start=1)))
+    coarse = LabelSet(
+        "coarse",
+        tuple(
+            Structure(index, f"coarse_{group}", elements=frozenset(merged[group]))
+            for index, group in enumerate(sorted(merged), start=1)
+        ),
+    )
     table, unmapped = mapping(fine, coarse)
     assert unmapped == () and table[0] == 0
     sided = np.array([0, *map(sided_value, ELEMENTS)], np.uint8)
@@ -121,8 +129,9 @@ def test_built_in_set_is_complete(name):
     sided = np.array(sorted(map(sided_value, seen)), np.uint8)
     assert set(one.from_atoms(sided)) == {s.index for s in one.structures}
     table, unmapped = mapping(one, one)
-    assert unmapped == () and np.array_equal(table[: len(one.structures) + 1],
-                                             np.arange(len(one.structures) + 1))
+    assert unmapped == () and np.array_equal(
+        table[: len(one.structures) + 1], np.arange(len(one.structures) + 1)
+    )
 
 
 def test_subset_keeps_indices():
@@ -138,8 +147,9 @@ def test_unknown_names_are_explained():
         label_set("msk22")["gluteus_maximum"]
 
 
-@pytest.mark.parametrize("twice", [
-    (Structure(1, "a"), Structure(1, "b")), (Structure(1, "a"), Structure(2, "a"))])
+@pytest.mark.parametrize(
+    "twice", [(Structure(1, "a"), Structure(1, "b")), (Structure(1, "a"), Structure(2, "a"))]
+)
 def test_duplicates_are_refused(twice):
     with pytest.raises(InputError, match="more than once"):
         LabelSet("twice", twice)
@@ -161,16 +171,26 @@ def test_label_table_round_trip(tmp_path_factory, name, with_bom):
     path.write_text("\n".join(lines), encoding="utf-8-sig" if with_bom else "utf-8")
     found = read_label_table(path)
     assert [(s.index, s.name) for s in found.structures] == [
-        (s.index, s.name) for s in one.structures]
+        (s.index, s.name) for s in one.structures
+    ]
     assert all(s.elements for s in found.structures)
 
 
-@pytest.mark.parametrize(("text", "fault"), [
-    ("", "columns none"), ("index\tname\n", "columns none"), ("a\tb\n1\tx\n", "has the columns"),
-    ("index\tname\n-1\tx\n", "line 2: index '-1'"), ("index\tname\n1.5\tx\n", "line 2"),
-    ("index\tname\n\tx\n", "line 2: index ''"), ("index\tname\n1\tx\n1\ty\n", "more than once"),
-    ("index\tname\n300\tx\n", "line 2: index '300'"), ("index\tname\n²\tx\n", "line 2"), ("index\tname\n1\n", "line 2: index 1 has no name"),
-])
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "columns none"),
+        ("index\tname\n", "columns none"),
+        ("a\tb\n1\tx\n", "has the columns"),
+        ("index\tname\n-1\tx\n", "line 2: index '-1'"),
+        ("index\tname\n1.5\tx\n", "line 2"),
+        ("index\tname\n\tx\n", "line 2: index ''"),
+        ("index\tname\n1\tx\n1\ty\n", "more than once"),
+        ("index\tname\n300\tx\n", "line 2: index '300'"),
+        ("index\tname\n²\tx\n", "line 2"),
+        ("index\tname\n1\n", "line 2: index 1 has no name"),
+    ],
+)
 def test_bad_label_tables_are_refused(tmp_path, text, fault):
     path = tmp_path / "labels.tsv"
     path.write_text(text, encoding="utf-8")

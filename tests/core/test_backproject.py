@@ -16,7 +16,9 @@ CLASSES = 5
 
 def smooth_probabilities(shape, seed=0):
     rng = np.random.default_rng(seed)
-    logits = np.stack([ndimage.gaussian_filter(rng.normal(size=shape), 1.5) for _ in range(CLASSES)])
+    logits = np.stack(
+        [ndimage.gaussian_filter(rng.normal(size=shape), 1.5) for _ in range(CLASSES)]
+    )
     return torch.from_numpy(logits * 30).float().softmax(0)
 
 
@@ -36,7 +38,10 @@ def sampled(grid: Grid, working: Grid, volumes):
     matrix = np.linalg.inv(working.affine) @ grid.affine
     at = np.tensordot(matrix[:3, :3], index, 1) + matrix[:3, 3, None, None, None]
     return np.stack(
-        [ndimage.map_coordinates(v.numpy().astype(float), at, order=1, mode="nearest") for v in volumes]
+        [
+            ndimage.map_coordinates(v.numpy().astype(float), at, order=1, mode="nearest")
+            for v in volumes
+        ]
     )
 
 

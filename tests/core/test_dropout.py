@@ -25,7 +25,7 @@ def test_share_and_scale(p):
     with sampling([Draw(1, 0, 0)]):
         y = module(x)
     assert y.eq(0).float().mean().item() == pytest.approx(p, abs=0.01)
-    assert y.max().item() == pytest.approx(1 / (1 - p))
+    assert y.max().item() == pytest.approx(1 / (1 - p), rel=2e-3)
 
 
 def test_an_element_of_a_batch_equals_the_element_alone():
@@ -45,8 +45,11 @@ def test_every_part_of_the_key_matters():
     number_sites(net)
     seen = []
     for module, draw in [
-        (net[0], Draw(1, 0, 0)), (net[0], Draw(2, 0, 0)), (net[0], Draw(1, 1, 0)),
-        (net[0], Draw(1, 0, 1)), (net[1], Draw(1, 0, 0)),
+        (net[0], Draw(1, 0, 0)),
+        (net[0], Draw(2, 0, 0)),
+        (net[0], Draw(1, 1, 0)),
+        (net[0], Draw(1, 0, 1)),
+        (net[1], Draw(1, 0, 0)),
     ]:
         with sampling([draw]):
             seen.append(module(x))
@@ -64,7 +67,10 @@ def test_global_random_state_is_left_alone():
 
 
 def test_wrong_number_of_draws_is_refused():
-    with pytest.raises(ValueError, match="2 draws named for a batch of 1"), sampling([Draw(1, 0, 0)] * 2):
+    with (
+        pytest.raises(ValueError, match="2 draws named for a batch of 1"),
+        sampling([Draw(1, 0, 0)] * 2),
+    ):
         McDropout().eval()(torch.ones(1, 4, 4, 4))
 
 

@@ -32,19 +32,27 @@ assert not found.broken, found.broken
 
 def heavy_after(code):
     """Heavy packages in sys.modules of a fresh interpreter after ``code``."""
-    watched = f"import json, sys\n{code}\nprint(json.dumps(sorted(set({WATCHED!r}) & set(sys.modules))))"
-    done = subprocess.run([sys.executable, "-c", watched], capture_output=True, text=True, check=False)
+    watched = (
+        f"import json, sys\n{code}\nprint(json.dumps(sorted(set({WATCHED!r}) & set(sys.modules))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", watched], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("code", [
-    "import mskt; dir(mskt); mskt.__version__",
-    "from mskt import SegmenterSpec, hookimpl",
-    "import mskt.core.registry",
-    "import mskt.testing, mskt.testing.pytest_markers; dir(mskt.testing)",
-    "import mskt.testing.runner",
-], ids=["package", "announcing", "registry", "kit", "runner"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import mskt; dir(mskt); mskt.__version__",
+        "from mskt import SegmenterSpec, hookimpl",
+        "import mskt.core.registry",
+        "import mskt.testing, mskt.testing.pytest_markers; dir(mskt.testing)",
+        "import mskt.testing.runner",
+    ],
+    ids=["package", "announcing", "registry", "kit", "runner"],
+)
 def test_import_is_light(code):
     assert heavy_after(code) == []
 
@@ -55,9 +63,12 @@ def test_help_is_light():
 
 
 def test_built_in_announcements_are_light():
-    names = [n for n in ANNOUNCEMENTS
-             if importlib.util.find_spec(f"mskt.plugins.{n}") is not None
-             and importlib.util.find_spec(f"mskt.plugins.{n}").origin]
+    names = [
+        n
+        for n in ANNOUNCEMENTS
+        if importlib.util.find_spec(f"mskt.plugins.{n}") is not None
+        and importlib.util.find_spec(f"mskt.plugins.{n}").origin
+    ]
     assert names
     assert heavy_after(f"NAMES = {names!r}\n{LISTING}") == []
 

@@ -106,7 +106,7 @@ def test_symphysis_is_cut_near_the_midplane(roll_deg: float, shift_mm: float) ->
 
 
 def test_cut_follows_the_neck_and_not_the_plane() -> None:
-    labels, true = body(neck_mm=12.0)
+    labels, true = body(neck_mm=16.0)
     pelvis = labels == NAMES["pelvis"].index
     between = pelvis & (np.indices(SHAPE)[0] * STEP + ORIGIN[0] > 0) & (true == LEFT)
     assert np.count_nonzero(between) > 50
@@ -146,7 +146,7 @@ def test_one_leg_alone_knows_its_side(side: int, low: int, height: int) -> None:
     labels, true = body(bridge=False)
     labels[(true != side) | (labels == NAMES["sacrum"].index)] = 0
     labels[:, :, :low] = 0
-    labels[:, :, low + height:] = 0
+    labels[:, :, low + height :] = 0
     sides = separate_sides(labels, GRID, MSK22)
     np.testing.assert_array_equal(sides, np.where(labels > 0, side, 0))
 
@@ -208,8 +208,10 @@ def test_empty_map_has_no_sides() -> None:
 
 SMALL = LabelSet("small", (Structure(1, "one"), Structure(2, "two"), Structure(200, "far")))
 small_maps = hnp.arrays(
-    np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=6),
-    elements=st.sampled_from([0, 0, 1, 2, 200]))
+    np.uint8,
+    hnp.array_shapes(min_dims=3, max_dims=3, max_side=6),
+    elements=st.sampled_from([0, 0, 1, 2, 200]),
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -225,11 +227,13 @@ def test_largest_component_of_each_structure_and_side_stays(
     np.testing.assert_array_equal(sides, np.where(labels != 0, sides_before, 0))
     for structure in SMALL.structures:
         gone = np.count_nonzero(before == structure.index) - np.count_nonzero(
-            labels == structure.index)
+            labels == structure.index
+        )
         assert removed.get(structure.name, 0) == gone
         for side in range(3):
             pieces, count = ndimage.label(
-                (before == structure.index) & (sides_before == side), np.ones((3, 3, 3)))
+                (before == structure.index) & (sides_before == side), np.ones((3, 3, 3))
+            )
             kept = (labels == structure.index) & (sides == side)
             largest = np.bincount(pieces.ravel())[1:].max() if count else 0
             assert np.count_nonzero(kept) == largest
@@ -251,8 +255,11 @@ def test_truncated_structures_have_a_voxel_on_the_border(
 
 
 @settings(max_examples=40, deadline=None)
-@given(hnp.array_shapes(min_dims=3, max_dims=3, max_side=7), st.permutations(range(3)),
-       st.integers(1, 60))
+@given(
+    hnp.array_shapes(min_dims=3, max_dims=3, max_side=7),
+    st.permutations(range(3)),
+    st.integers(1, 60),
+)
 def test_slabs_cover_every_voxel_once(
     shape: tuple[int, ...], order: list[int], voxels: int
 ) -> None:
@@ -272,4 +279,5 @@ def test_foreground_box_is_tight(labels: np.ndarray) -> None:
     assert np.count_nonzero(labels[box]) == np.count_nonzero(labels)
     places = np.argwhere(labels)
     assert [(p.start, p.stop) for p in box] == list(
-        zip(places.min(axis=0), places.max(axis=0) + 1, strict=True))
+        zip(places.min(axis=0), places.max(axis=0) + 1, strict=True)
+    )

@@ -14,10 +14,19 @@ from mskt.core.records import COLUMNS, SIDES, STATUSES, Record, read_csv, sort_k
 FEW = settings(max_examples=40, deadline=None)
 printable = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 records = st.builds(
-    Record, printable, printable, printable, printable, printable, printable,
-    st.sampled_from(SIDES), printable,
-    st.none() | st.floats(allow_nan=False, allow_infinity=False), printable,
-    st.sampled_from(STATUSES))
+    Record,
+    printable,
+    printable,
+    printable,
+    printable,
+    printable,
+    printable,
+    st.sampled_from(SIDES),
+    printable,
+    st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    printable,
+    st.sampled_from(STATUSES),
+)
 GOOD = Record("c", "d", "s", "u", "r", "femur", "left", "dice", 0.5, "1", "ok")
 
 
@@ -70,9 +79,15 @@ def test_missing_columns_are_named(tmp_path):
         read(tmp_path, "")
 
 
-@pytest.mark.parametrize("line", [
-    "c,d,s,u,r,femur,left,dice,many,1,ok", "c,d,s,u,r,femur,left,dice,nan,1,ok",
-    "c,d,s,u,r,femur,left,dice,0.5,1,fine", "c,d,s,u,r,femur,left,dice"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "c,d,s,u,r,femur,left,dice,many,1,ok",
+        "c,d,s,u,r,femur,left,dice,nan,1,ok",
+        "c,d,s,u,r,femur,left,dice,0.5,1,fine",
+        "c,d,s,u,r,femur,left,dice",
+    ],
+)
 def test_damaged_lines_are_named(tmp_path, line):
     with pytest.raises(InputError, match="line 3"):
         read(tmp_path, to_csv([GOOD]) + line + "\n")

@@ -55,7 +55,8 @@ class Packages:
         info = self.folder / f"mskt_{module}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: mskt-{module}\nVersion: {version}\n")
+            f"Metadata-Version: 2.1\nName: mskt-{module}\nVersion: {version}\n"
+        )
         (info / "entry_points.txt").write_text(f"[mskt]\n{entry or module} = {module}\n")
         self.modules.append(module)
 
@@ -63,8 +64,12 @@ class Packages:
         self.add(module, GOOD.format(name=name, module=module), **kwargs)
 
     def points(self):
-        return [point for found in distributions(path=[str(self.folder)])
-                for point in found.entry_points if point.group == "mskt"]
+        return [
+            point
+            for found in distributions(path=[str(self.folder)])
+            for point in found.entry_points
+            if point.group == "mskt"
+        ]
 
     def registry(self):
         return Registry(self.points())
@@ -102,16 +107,22 @@ def test_empty_registry_answers_for_every_kind():
             registry.find(kind, "x")
 
 
-@pytest.mark.parametrize(("code", "reason"), [
-    ("import acme_ops", "ModuleNotFoundError: No module named 'acme_ops'"),
-    ("syntax error", "SyntaxError"),
-    (MISSPELT, "there is no hook 'mskt_segmentor'.\nDid you mean 'mskt_segmenter'"),
-    (WRONG_TYPE, "mskt_segmenter: TypeError: mskt_segmenter yielded MetricSpec"),
-    (RAISES, "mskt_segmenter: RuntimeError: no licence file"),
-    ("from mskt import hookimpl\n@hookimpl\ndef mskt_segmenter(config): ...", "PluginValidationError"),
-    ("x = 1", "no function marked @hookimpl"),
-    ("raise SystemExit(3)", "SystemExit"),
-])
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import acme_ops", "ModuleNotFoundError: No module named 'acme_ops'"),
+        ("syntax error", "SyntaxError"),
+        (MISSPELT, "there is no hook 'mskt_segmentor'.\nDid you mean 'mskt_segmenter'"),
+        (WRONG_TYPE, "mskt_segmenter: TypeError: mskt_segmenter yielded MetricSpec"),
+        (RAISES, "mskt_segmenter: RuntimeError: no licence file"),
+        (
+            "from mskt import hookimpl\n@hookimpl\ndef mskt_segmenter(config): ...",
+            "PluginValidationError",
+        ),
+        ("x = 1", "no function marked @hookimpl"),
+        ("raise SystemExit(3)", "SystemExit"),
+    ],
+)
 def test_a_broken_plugin_is_reported_and_the_good_one_still_works(packages, code, reason):
     packages.good()
     packages.add("broken", code)
@@ -138,7 +149,8 @@ def test_unknown_name_says_what_there_is_and_what_is_broken(packages):
         "Did you mean 'unet_bayes'?\n"
         "Available: tinynet, unet_bayes.\n"
         "Note: plugin 'broken' is installed but failed to load "
-        "(ModuleNotFoundError: No module named 'acme_ops').")
+        "(ModuleNotFoundError: No module named 'acme_ops')."
+    )
 
 
 def test_name_announced_twice_is_refused_only_when_asked_for(packages):
@@ -171,9 +183,13 @@ def test_unknown_option_is_refused_with_those_that_exist(packages):
 
 
 def test_factory_with_keyword_arguments_takes_any_option(packages):
-    packages.add("acme", GOOD.format(name="tinynet", module="acme").replace(
-        "def make(width=8, *, depth=3):\n    return (width, depth)",
-        "def make(**options):\n    return options"))
+    packages.add(
+        "acme",
+        GOOD.format(name="tinynet", module="acme").replace(
+            "def make(width=8, *, depth=3):\n    return (width, depth)",
+            "def make(**options):\n    return options",
+        ),
+    )
     assert packages.registry().get("segmenter", "tinynet", width=2) == {"width": 2}
 
 
@@ -188,4 +204,3 @@ def test_entry_points_can_be_left_out(monkeypatch):
     everything = {point.name for point in _installed()}
     monkeypatch.setenv(DISABLE, "third-party, metrics")
     assert {point.name for point in _installed()} <= everything - {"metrics"}
-

@@ -49,9 +49,7 @@ def test_linear_images_stay_linear_inside(shape, spacing, order, flips):
     for axis, coordinate in enumerate(along):
         width = max(1.0, target.spacing_mm[axis] / canonical.spacing_mm[axis])
         last = canonical.shape[axis] - 1
-        keep.append(
-            np.flatnonzero((coordinate >= width) & (coordinate <= last - width))
-        )
+        keep.append(np.flatnonzero((coordinate >= width) & (coordinate <= last - width)))
     # A widened triangle sampled on integers is exact for ramps only where its width is whole.
     slack = sum(
         0.0 if t <= c else abs(w) * c

@@ -41,7 +41,16 @@ def test_what_was_asked_before_does_not_matter(parts):
 
 
 def test_a_separator_inside_a_name_makes_no_other_key():
-    texts = [("a", "b"), ("a\x1fstr:b",), ("a\x1fb",), ("ab",), ("a", "", "b"), (1, 2), ("1", "2"), (12,)]
+    texts = [
+        ("a", "b"),
+        ("a\x1fstr:b",),
+        ("a\x1fb",),
+        ("ab",),
+        ("a", "", "b"),
+        (1, 2),
+        ("1", "2"),
+        (12,),
+    ]
     assert len({key(*parts) for parts in texts}) == len(texts)
 
 

@@ -43,8 +43,10 @@ def test_load_follows_dots():
     assert Spec("name", "pathlib:Path.home", "").load().__name__ == "home"
 
 
-@pytest.mark.parametrize(("factory", "fault"), [
-    ("no_such_package:Net", "ModuleNotFoundError"), ("pathlib:Net", "AttributeError")])
+@pytest.mark.parametrize(
+    ("factory", "fault"),
+    [("no_such_package:Net", "ModuleNotFoundError"), ("pathlib:Net", "AttributeError")],
+)
 def test_load_explains(factory, fault):
     with pytest.raises(PluginError, match=fault):
         SegmenterSpec("net", factory, "").load()

@@ -112,8 +112,9 @@ def test_repair_makes_axes_orthogonal_and_keeps_spacing_and_origin(grid, shear):
     repaired, degrees = repair_affine(affine)
     axes = repaired[:3, :3] / np.linalg.norm(repaired[:3, :3], axis=0)
     assert np.abs(axes.T @ axes - np.eye(3)).max() < 2e-4
-    assert np.allclose(np.linalg.norm(affine[:3, :3], axis=0),
-                       np.linalg.norm(repaired[:3, :3], axis=0))
+    assert np.allclose(
+        np.linalg.norm(affine[:3, :3], axis=0), np.linalg.norm(repaired[:3, :3], axis=0)
+    )
     assert np.array_equal(repaired[:3, 3], affine[:3, 3])
     assert 0 <= degrees < 20
     before = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
@@ -138,10 +139,16 @@ def test_no_voxels_are_refused():
         Volume(np.zeros((3, 0, 2), np.float32), np.eye(4))
 
 
-@pytest.mark.parametrize("affine", [
-    np.eye(3), np.zeros((4, 4)), np.diag([1.0, np.nan, 1, 1]), np.diag([1.0, np.inf, 1, 1]),
-    np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]),
-])
+@pytest.mark.parametrize(
+    "affine",
+    [
+        np.eye(3),
+        np.zeros((4, 4)),
+        np.diag([1.0, np.nan, 1, 1]),
+        np.diag([1.0, np.inf, 1, 1]),
+        np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]),
+    ],
+)
 def test_affines_that_place_nothing_are_refused(affine):
     with pytest.raises(GeometryError, match="invertible"):
         Volume(np.zeros((2, 2, 2), np.float32), affine)

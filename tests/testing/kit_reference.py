@@ -25,9 +25,14 @@ from mskt.core.seeding import generator
 from mskt.core.volume import Volume, to_canonical
 from mskt.testing import brute_force
 
-TISSUES = LabelSet("tissues", (
-    Structure(1, "muscle"), Structure(2, "bone_left", side="left"),
-    Structure(3, "bone_right", side="right")))
+TISSUES = LabelSet(
+    "tissues",
+    (
+        Structure(1, "muscle"),
+        Structure(2, "bone_left", side="left"),
+        Structure(3, "bone_right", side="right"),
+    ),
+)
 
 
 class Good(Segmenter):
@@ -51,8 +56,10 @@ class Good(Segmenter):
         low = [max(a - 1, 0) for a in region.start]
         high = [min(b + 1, n) for b, n in zip(region.stop, image.data.shape, strict=True)]
         box = image.data[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-        missing = [(1 - (a - x), 1 - (y - b)) for a, b, x, y in
-                   zip(region.start, region.stop, low, high, strict=True)]
+        missing = [
+            (1 - (a - x), 1 - (y - b))
+            for a, b, x, y in zip(region.start, region.stop, low, high, strict=True)
+        ]
         padded = np.pad(np.clip(box, -1000, 3000), missing, mode="edge")
         return torch.conv3d(torch.from_numpy(padded)[None, None], self.kernel)[0, 0]
 
@@ -78,8 +85,10 @@ class GoodStochastic(Good):
 
     def scores(self, image, region, index, seed):
         i, j, _ = image.data.shape
-        noise = [generator(seed, index, k).normal(0, 20, (i, j))
-                 for k in range(region.start[2], region.stop[2])]
+        noise = [
+            generator(seed, index, k).normal(0, 20, (i, j))
+            for k in range(region.start[2], region.stop[2])
+        ]
         plane = np.stack(noise, axis=-1)[(*region.slices[:2],)]
         return self.smooth(image, region) + torch.from_numpy(plane.astype(np.float32))
 
@@ -162,11 +171,17 @@ class GoodDistances(Metric):
     def measure(self, pair):
         for index in pair.indices:
             prediction, reference = pair.prediction == index, pair.reference == index
-            status = {(True, True): "ok", (False, True): "absent_prediction",
-                      (True, False): "absent_reference", (False, False): "absent_both",
-                      }[bool(prediction.any()), bool(reference.any())]
-            found = brute_force.all_of(prediction, reference, pair.spacing_mm, self.tolerance_mm) \
-                if status == "ok" else {}
+            status = {
+                (True, True): "ok",
+                (False, True): "absent_prediction",
+                (True, False): "absent_reference",
+                (False, False): "absent_both",
+            }[bool(prediction.any()), bool(reference.any())]
+            found = (
+                brute_force.all_of(prediction, reference, pair.spacing_mm, self.tolerance_mm)
+                if status == "ok"
+                else {}
+            )
             if status == "absent_prediction":
                 found = {"dice": 0.0, "nsd": 0.0}
             for info in self.infos:
@@ -197,8 +212,9 @@ class GoodLoader(Loader):
                 return self.dicom(path)
             return self.nifti(path) if ".nii" in path.name else self.itk(path)
         except Exception as error:
-            raise InputError(path.name, f"cannot be read ({type(error).__name__})",
-                             "Export it again.") from None
+            raise InputError(
+                path.name, f"cannot be read ({type(error).__name__})", "Export it again."
+            ) from None
 
     def nifti(self, path):
         import nibabel
@@ -224,8 +240,13 @@ class GoodLoader(Loader):
 
         slices = [pydicom.dcmread(file) for file in sorted(path.iterdir())]
         first, last = slices[0], slices[-1]
-        data = np.stack([item.pixel_array.T * float(item.RescaleSlope)
-                         + float(item.RescaleIntercept) for item in slices], axis=-1)
+        data = np.stack(
+            [
+                item.pixel_array.T * float(item.RescaleSlope) + float(item.RescaleIntercept)
+                for item in slices
+            ],
+            axis=-1,
+        )
         row, column = np.array(first.ImageOrientationPatient, float).reshape(2, 3)
         between, along = (float(v) for v in first.PixelSpacing)
         step = np.subtract(last.ImagePositionPatient, first.ImagePositionPatient)

@@ -22,8 +22,12 @@ pytest_plugins = ["pytester"]
 KINDS = ("segmenter", "uncertainty", "metric", "loader")
 CHECKS = {name_of(check): check for kind in KINDS for check in checks_for(kind)}
 GOOD = (
-    kit_reference.Good, kit_reference.GoodStochastic, kit_reference.GoodEnsemble,
-    kit_reference.GoodVariance, kit_reference.GoodEntropy, kit_reference.GoodDistances,
+    kit_reference.Good,
+    kit_reference.GoodStochastic,
+    kit_reference.GoodEnsemble,
+    kit_reference.GoodVariance,
+    kit_reference.GoodEntropy,
+    kit_reference.GoodDistances,
     kit_reference.GoodLoader,
 )
 
@@ -71,15 +75,19 @@ def test_a_lambda_cannot_be_sent_to_another_process():
 
 class TestRunner:
     def test_expected_failure_is_reported_with_its_reason(self):
-        results = run_checks(kit_mutants.IgnoresSamples, expected_failures={
-            "check_estimator_samples_option": "always ten"})
+        results = run_checks(
+            kit_mutants.IgnoresSamples,
+            expected_failures={"check_estimator_samples_option": "always ten"},
+        )
         assert all(result.ok for result in results)
         assert {r.name: (r.status, r.message) for r in results}[
-            "check_estimator_samples_option"] == ("xfail", "always ten")
+            "check_estimator_samples_option"
+        ] == ("xfail", "always ten")
 
     def test_expected_failure_that_passes_is_a_failure(self):
-        results = run_checks(kit_reference.GoodEntropy, expected_failures={
-            "check_estimator_order": "was true once"})
+        results = run_checks(
+            kit_reference.GoodEntropy, expected_failures={"check_estimator_order": "was true once"}
+        )
         stale = next(r for r in results if r.name == "check_estimator_order")
         assert stale.status == "xpass" and not stale.ok and "was true once" in stale.message
 
@@ -113,7 +121,7 @@ class TestPytestAdapter:
     def _run(self, pytester, body):
         pytester.makepyfile(f"""
             import sys
-            sys.path[:0] = {[kit_reference.__file__.rpartition('/')[0]]!r}
+            sys.path[:0] = {[kit_reference.__file__.rpartition("/")[0]]!r}
             from kit_mutants import IgnoresSamples
             from kit_reference import GoodEntropy
             from mskt.testing import parametrize_with_checks
@@ -131,9 +139,13 @@ class TestPytestAdapter:
         result.assert_outcomes(passed=count - 2, skipped=2)
 
     def test_expected_failures_are_strict(self, pytester):
-        result = self._run(pytester, """@parametrize_with_checks(
+        result = self._run(
+            pytester,
+            """@parametrize_with_checks(
                 IgnoresSamples, expected_failures={
                     "check_estimator_samples_option": "always ten",
-                    "check_estimator_order": "stale"})""")
-        result.assert_outcomes(passed=len(checks_for("uncertainty")) - 3, skipped=1, xfailed=1,
-                               failed=1)
+                    "check_estimator_order": "stale"})""",
+        )
+        result.assert_outcomes(
+            passed=len(checks_for("uncertainty")) - 3, skipped=1, xfailed=1, failed=1
+        )

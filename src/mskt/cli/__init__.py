@@ -20,9 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Muscles and bones of hip and thigh in CT: volume, density and fat of each, "
-         "and how far to trust it. Research use, not a diagnosis.",
+    "and how far to trust it. Research use, not a diagnosis.",
     epilog="First steps: 'mskt run' segments a built-in synthetic phantom; "
-           "'mskt run ct.nii.gz --out results' a scan of yours; 'mskt doctor' says what works here.",
+    "'mskt run ct.nii.gz --out results' a scan of yours; 'mskt doctor' says what works here.",
 )
 
 
@@ -36,20 +36,26 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option(
-        "--version", callback=_version, is_eager=True, help="Print the version and stop.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
 ) -> None:
     """Options before the command."""
 
 
 def _register() -> None:
     from mskt.cli.doctor import doctor_command
+    from mskt.cli.evaluate import evaluate_command
     from mskt.cli.models import models_app
     from mskt.cli.phantom import phantom_command
     from mskt.cli.plugins import plugins_app
     from mskt.cli.run import run_command
 
     app.command("run")(run_command)
+    app.command("evaluate")(evaluate_command)
     app.command("phantom")(phantom_command)
     app.add_typer(models_app, name="models", short_help="Trained weights: list, describe, verify.")
     app.add_typer(plugins_app, name="plugins")

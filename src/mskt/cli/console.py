@@ -15,6 +15,7 @@ from mskt.core.errors import MsktError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+_FILE_WIDTH = 120
 SOME_FAILED, WRONG_CALL, INTERRUPTED = 1, 2, 130
 
 
@@ -37,7 +38,9 @@ def complain(error: MsktError) -> None:
     """The error's text on stderr: first line in red on a terminal."""
     first, _, rest = str(error).partition("\n")
     console = stderr()
-    console.print(f"error: {first}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"error: {first}", style="bold red", markup=False, highlight=False, soft_wrap=True
+    )
     if rest:
         console.print(rest, markup=False, highlight=False, soft_wrap=True)
 
@@ -50,10 +53,11 @@ def stderr(quiet: bool = False) -> Console:
 
 
 def stdout() -> Console:
-    """For results."""
+    """For results; in a file or pipe wide enough for every table."""
     from rich.console import Console
 
-    return Console()
+    console = Console()
+    return console if console.is_terminal else Console(width=_FILE_WIDTH)
 
 
 def print_json(content: Any) -> None:
@@ -85,10 +89,22 @@ class Reporter:
         if self.quiet or not self._console.is_terminal:
             yield self
             return
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-                   TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=self._console, transient=True) as self._bar:
             self._task = self._bar.add_task("", total=self._total)
             yield self
@@ -99,8 +115,11 @@ class Reporter:
         if self._bar is not None:
             # Segmenting takes nearly all of the time; the other stages count as its ends.
             share = {"prepare": 0.02, "segment": 0.02 + 0.9 * part}.get(name, 0.95)
-            self._bar.update(self._task, completed=self._done + share,
-                             description=f"{case_id} ({self._done + 1}/{self._total}): {name}")
+            self._bar.update(
+                self._task,
+                completed=self._done + share,
+                description=f"{case_id} ({self._done + 1}/{self._total}): {name}",
+            )
 
     def case(self, line: str, style: str = "") -> None:
         """A case is finished."""
@@ -111,4 +130,6 @@ class Reporter:
 
     def say(self, text: str, style: str = "") -> None:
         """A remark that stays on the screen."""
-        self._console.print(text, style=style or None, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(
+            text, style=style or None, markup=False, highlight=False, soft_wrap=True
+        )

@@ -13,8 +13,20 @@ import typer
 from mskt.cli.console import SOME_FAILED, print_json, stdout
 from mskt.core.errors import MsktError
 
-LIBRARIES = ("torch", "numpy", "scipy", "nibabel", "pydicom", "SimpleITK", "edt",
-             "connected-components-3d", "scikit-image", "matplotlib", "typer", "rich")
+LIBRARIES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "nibabel",
+    "pydicom",
+    "SimpleITK",
+    "edt",
+    "connected-components-3d",
+    "scikit-image",
+    "matplotlib",
+    "typer",
+    "rich",
+)
 _LITTLE_MEMORY = 6 * 2**30
 
 
@@ -39,10 +51,13 @@ def examine() -> dict[str, Any]:
     from mskt import __version__
 
     facts: dict[str, Any] = {
-        "mskt": __version__, "python": platform.python_version(),
+        "mskt": __version__,
+        "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "libraries": {name: _version(name) for name in LIBRARIES},
-        "processor": _processor(), "memory_bytes": _memory(), "gpu": _gpu(),
+        "processor": _processor(),
+        "memory_bytes": _memory(),
+        "gpu": _gpu(),
     }
     facts["plugins"], broken = _plugins()
     facts["weights"], damaged = _weights()
@@ -50,7 +65,9 @@ def examine() -> dict[str, Any]:
     missing = [f"{name} is not installed" for name, v in facts["libraries"].items() if v is None]
     facts["problems"] = [*missing, *broken, *damaged]
     if not facts["plugins"]["segmenter"]:
-        facts["problems"].append("no segmenter is installed: install mskt itself (pip install mskt)")
+        facts["problems"].append(
+            "no segmenter is installed: install mskt itself (pip install mskt)"
+        )
     facts["verdict"] = _verdict(facts)
     return facts
 
@@ -68,8 +85,10 @@ def _processor() -> dict[str, Any]:
     cpu = torch.cpu
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "cores": cores, "threads": torch.get_num_threads(),
-        "avx512_bf16": bool(cpu._is_avx512_bf16_supported()), "amx": bool(cpu._is_amx_tile_supported()),
+        "cores": cores,
+        "threads": torch.get_num_threads(),
+        "avx512_bf16": bool(cpu._is_avx512_bf16_supported()),
+        "amx": bool(cpu._is_amx_tile_supported()),
         "capability": torch.backends.cpu.get_cpu_capability(),
     }
 
@@ -97,8 +116,10 @@ def _plugins() -> tuple[dict[str, Any], list[str]]:
     from mskt.core.registry import KINDS, registry
 
     plugins = registry()
-    broken = [f"plugin {b.plugin!r} of {b.distribution} does not load ({b.reason})"
-              for b in plugins.broken]
+    broken = [
+        f"plugin {b.plugin!r} of {b.distribution} does not load ({b.reason})"
+        for b in plugins.broken
+    ]
     usable: dict[str, Any] = {}
     for kind in KINDS:
         usable[kind] = {}
@@ -159,18 +180,27 @@ def _print(facts: dict[str, Any]) -> None:
     cpu = facts["processor"]
     memory = facts["memory_bytes"]
     table.add_row("mskt", f"{facts['mskt']}, Python {facts['python']}, {facts['system']}")
-    table.add_row("processor", f"{cpu['cores']} cores, {cpu['threads']} threads, {cpu['capability']}"
-                  f"{', bf16' if cpu['avx512_bf16'] else ''}{', AMX' if cpu['amx'] else ''}")
+    table.add_row(
+        "processor",
+        f"{cpu['cores']} cores, {cpu['threads']} threads, {cpu['capability']}"
+        f"{', bf16' if cpu['avx512_bf16'] else ''}{', AMX' if cpu['amx'] else ''}",
+    )
     table.add_row("memory", "unknown" if memory is None else f"{memory / 2**30:.1f} GiB")
     table.add_row("GPU", ", ".join(gpu["name"] for gpu in facts["gpu"]) or "none")
-    table.add_row("libraries", ", ".join(f"{k} {v or 'MISSING'}" for k, v in facts["libraries"].items()))
+    table.add_row(
+        "libraries", ", ".join(f"{k} {v or 'MISSING'}" for k, v in facts["libraries"].items())
+    )
     for kind, names in facts["plugins"].items():
-        table.add_row(kind, ", ".join(f"{name} ({origin})" for name, origin in names.items()) or "none")
+        table.add_row(
+            kind, ", ".join(f"{name} ({origin})" for name, origin in names.items()) or "none"
+        )
     table.add_row("weights", ", ".join(f"{k} ({v})" for k, v in facts["weights"].items()) or "none")
     console = stdout()
     console.print(table)
     for problem in facts["problems"]:
-        console.print(f"problem: {problem}", style="red", highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"problem: {problem}", style="red", highlight=False, markup=False, soft_wrap=True
+        )
     for remark in facts["remarks"]:
         console.print(f"remark: {remark}", highlight=False, markup=False, soft_wrap=True)
     console.print(facts["verdict"], style="bold", highlight=False, markup=False, soft_wrap=True)

@@ -124,8 +124,8 @@ def evaluate(options: EvaluateOptions) -> Outcome:
         try:
             outcome.records[found.case_id] = _one(
                 found, options, names, metrics, plugins, outcome)
-        except OutputError:
-            raise  # the next case could not be written either
+        except (OutputError, UsageError):
+            raise  # the next case would fare no better
         except MsktError as error:
             outcome.failed[found.case_id] = str(error).replace("\n", " ")
     rows = [row for records in outcome.records.values() for row in records]
@@ -221,8 +221,9 @@ def _one(
         image = load_case(found.image, LoadOptions(), plugins)
         _check_image(image.grid, reference.grid)
     keys = Keys(found.case_id, options.dataset, options.segmenter)
-    records = compare(prediction, reference, metrics, keys=keys, image=image)
-    sides = separate_both(prediction, reference)[0]
+    sides, reference_sides = separate_both(prediction, reference)
+    records = compare(prediction, reference, metrics, keys=keys, image=image,
+                      prediction_sides=sides, reference_sides=reference_sides)
     records += assess(prediction, image, sides, keys=keys, truncated=truncated(
         prediction.data, sides, prediction.label_set))
     outcome.diagonals_mm[found.case_id] = diagonal_mm(reference.grid)

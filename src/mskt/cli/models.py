@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 models_app = typer.Typer(
     no_args_is_help=True,
     help="Trained weights: list, describe, verify. Nothing is ever downloaded: a set of weights is "
-         "NAME.safetensors with its model card NAME.json; put both into $MSKT_HOME/weights "
-         "(default ~/.mskt/weights), or name the file with --weights.")
+    "NAME.safetensors with its model card NAME.json; put both into $MSKT_HOME/weights "
+    "(default ~/.mskt/weights), or name the file with --weights.",
+)
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 _Name = Annotated[str, typer.Argument(help="As 'mskt models list' shows it.")]
@@ -33,8 +34,12 @@ def list_command(json_output: _Json = False) -> None:
         return
     console = stdout()
     if not found:
-        console.print(f"No weights found. Put NAME.safetensors and NAME.json into "
-                      f"{weights.home() / 'weights'}.", highlight=False, soft_wrap=True)
+        console.print(
+            f"No weights found. Put NAME.safetensors and NAME.json into "
+            f"{weights.home() / 'weights'}.",
+            highlight=False,
+            soft_wrap=True,
+        )
         return
     from rich.table import Table
 
@@ -42,8 +47,9 @@ def list_command(json_output: _Json = False) -> None:
     for info in found:
         facts = _facts(info)
         size = "missing" if facts["bytes"] is None else f"{facts['bytes'] / 1e6:.1f}"
-        table.add_row(info.name, str(facts["segmenter"]), _brief(facts["label_set"]), size,
-                      info.sha256[:12])
+        table.add_row(
+            info.name, str(facts["segmenter"]), _brief(facts["label_set"]), size, info.sha256[:12]
+        )
     console.print(table)
 
 
@@ -97,8 +103,10 @@ def _named(name: str) -> WeightsInfo:
 def _facts(info: WeightsInfo) -> dict[str, Any]:
     there = info.path.is_file()
     return {
-        "name": info.name, "segmenter": info.card.get("segmenter"),
-        "label_set": info.card.get("label_set"), "sha256": info.sha256,
+        "name": info.name,
+        "segmenter": info.card.get("segmenter"),
+        "label_set": info.card.get("label_set"),
+        "sha256": info.sha256,
         "bytes": info.path.stat().st_size if there else None,
     }
 

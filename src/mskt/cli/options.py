@@ -55,13 +55,21 @@ class RunOptions:
             UsageError: with what to leave out.
         """
         if self.resume and self.overwrite:
-            raise UsageError("--resume and --overwrite", "contradict each other.",
-                             "--resume keeps finished cases, --overwrite computes them again.")
+            raise UsageError(
+                "--resume and --overwrite",
+                "contradict each other.",
+                "--resume keeps finished cases, --overwrite computes them again.",
+            )
         if self.part_id >= self.num_parts:
-            raise UsageError("--part-id", f"{self.part_id} is not below --num-parts {self.num_parts}.",
-                             f"Parts are numbered 0 … {self.num_parts - 1}.")
+            raise UsageError(
+                "--part-id",
+                f"{self.part_id} is not below --num-parts {self.num_parts}.",
+                f"Parts are numbered 0 … {self.num_parts - 1}.",
+            )
         if self.roi_subset == ():
-            raise UsageError("--roi-subset", "names no structure.", "Give names separated by commas.")
+            raise UsageError(
+                "--roi-subset", "names no structure.", "Give names separated by commas."
+            )
 
     @property
     def segmenter_options(self) -> dict[str, Any]:
@@ -84,13 +92,22 @@ class RunOptions:
         from mskt import __version__
 
         return {
-            "mskt": __version__, **providers, "segmenter": self.segmenter,
-            "uncertainty": self.uncertainty, "weights": self.weights and Path(self.weights).name,
-            "backbone": self.backbone, "measure": self.measure, "samples": self.samples,
-            "seed": self.seed, "fast": bool(self.fast), "extra": dict(sorted(self.extra.items())),
+            "mskt": __version__,
+            **providers,
+            "segmenter": self.segmenter,
+            "uncertainty": self.uncertainty,
+            "weights": self.weights and Path(self.weights).name,
+            "backbone": self.backbone,
+            "measure": self.measure,
+            "samples": self.samples,
+            "seed": self.seed,
+            "fast": bool(self.fast),
+            "extra": dict(sorted(self.extra.items())),
             "label_set": self.label_set and Path(self.label_set).name,
             "roi_subset": list(self.roi_subset) if self.roi_subset else None,
-            "split_sides": self.split_sides, "series": self.series, "allow": sorted(self.allow),
+            "split_sides": self.split_sides,
+            "series": self.series,
+            "allow": sorted(self.allow),
             "height_m": self.height_m,
         }
 
@@ -99,6 +116,7 @@ def run_id(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits that are the same for the same settings, weights and version.
 
     Args:
+        settings: :meth:`RunOptions.settings`.
         facts: ``Segmenter.describe()``; the device in it does not count.
     """
     counted = {key: value for key, value in facts.items() if key != "device"}
@@ -117,7 +135,9 @@ def parse_extra(pairs: list[str]) -> dict[str, Any]:
         name, equals, value = pair.partition("=")
         name = name.strip().replace("-", "_")
         if not equals or not name.isidentifier():
-            raise UsageError("--option", f"{pair!r} is no NAME=VALUE.", "For example: --option variant=6layers")
+            raise UsageError(
+                "--option", f"{pair!r} is no NAME=VALUE.", "For example: --option variant=6layers"
+            )
         if name in found:
             raise UsageError("--option", f"{name!r} is given twice.", "Give every option once.")
         try:

@@ -19,15 +19,23 @@ if TYPE_CHECKING:
     from mskt.testing.outcome import CheckResult
 
 plugins_app = typer.Typer(
-    name="plugins", no_args_is_help=True,
-    help="What is installed: list, look at, check against the contract, begin a new one.")
+    name="plugins",
+    no_args_is_help=True,
+    help="What is installed: list, look at, check against the contract, begin a new one.",
+)
 
 Name = Annotated[str, typer.Argument(help="Name of the plugin, as `mskt plugins list` shows it.")]
-Kind = Annotated[str | None, typer.Option(
-    "--kind", help="segmenter, uncertainty, metric or loader; needed if a name has two kinds.")]
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        "--kind", help="segmenter, uncertainty, metric or loader; needed if a name has two kinds."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable, on stdout.")]
-Options = Annotated[list[str] | None, typer.Option(
-    "--option", metavar="KEY=VALUE", help="Option of the factory; may be repeated.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="KEY=VALUE", help="Option of the factory; may be repeated."),
+]
 
 
 @contextmanager
@@ -47,9 +55,16 @@ def list_plugins(as_json: Json = False) -> None:
 
     found = registry()
     rows = [
-        {"name": a.spec.name, "kind": kind, "summary": a.spec.summary, "factory": a.spec.factory,
-         "distribution": a.distribution, "version": a.version}
-        for kind in KINDS for a in found.announced(kind)
+        {
+            "name": a.spec.name,
+            "kind": kind,
+            "summary": a.spec.summary,
+            "factory": a.spec.factory,
+            "distribution": a.distribution,
+            "version": a.version,
+        }
+        for kind in KINDS
+        for a in found.announced(kind)
     ]
     broken = [asdict(plugin) for plugin in found.broken]
     if as_json:
@@ -57,17 +72,20 @@ def list_plugins(as_json: Json = False) -> None:
         return
     _print_table(
         ("name", "kind", "summary", "from"),
-        [(r["name"], r["kind"], r["summary"], f"{r['distribution']} {r['version']}".strip())
-         for r in rows])
+        [
+            (r["name"], r["kind"], r["summary"], f"{r['distribution']} {r['version']}".strip())
+            for r in rows
+        ],
+    )
     if broken:
-        _print_table(("broken plugin", "from", "reason"),
-                     [(b["plugin"], b["distribution"], b["reason"]) for b in broken])
+        _print_table(
+            ("broken plugin", "from", "reason"),
+            [(b["plugin"], b["distribution"], b["reason"]) for b in broken],
+        )
 
 
 @plugins_app.command("info")
-def info(
-    name: Name, kind: Kind = None, option: Options = None, as_json: Json = False
-) -> None:
+def info(name: Name, kind: Kind = None, option: Options = None, as_json: Json = False) -> None:
     """Show what one plugin is: options, classes, parameters, needs, unit, range."""
     from mskt.core.registry import registry
 
@@ -92,7 +110,7 @@ def check(name: Name, kind: Kind = None, option: Options = None, as_json: Json =
     with _explained():
         kind, announced = _find(registry(), name, kind)
         build = SpecMaker(announced.spec, announced.module, _parse(option))
-        build()  # what cannot be built fails once, with its own words, not thirty times
+        _build_once(kind, name, build.options)
         with Console(stderr=True).status(f"checking {kind} {name!r} …"):
             results = run_checks(build, kind)
     if as_json:
@@ -101,6 +119,22 @@ def check(name: Name, kind: Kind = None, option: Options = None, as_json: Json =
         _print_results(name, results)
     if not all(result.ok for result in results):
         raise typer.Exit(1)
+
+
+def _build_once(kind: str, name: str, options: Mapping[str, Any]) -> None:
+    """Let what cannot be built fail once, with its own words, not in each of thirty checks."""
+    from mskt.core.registry import registry
+
+    try:
+        registry().get(kind, name, **options)
+    except MsktError:
+        raise
+    except Exception as error:  # a factory may raise anything
+        raise PluginError(
+            f"{kind} {name!r}",
+            f"cannot be built ({type(error).__name__}: {error})",
+            "Give what it needs with --option KEY=VALUE; `mskt plugins info` lists its options.",
+        ) from error
 
 
 @plugins_app.command("new")
@@ -132,19 +166,27 @@ def _find(registry: Registry, name: str, kind: str | None) -> tuple[str, Announc
         raise UsageError("", f"no kind of plugin named {kind!r}.", suggestion(kind, list(KINDS)))
     having = [k for k in KINDS if name in registry.names(k) and kind in (None, k)]
     if len(having) > 1:
-        raise UsageError("", f"{name!r} is the name of a {' and of a '.join(having)}.",
-                         f"Add --kind {having[0]}.")
+        raise UsageError(
+            "",
+            f"{name!r} is the name of a {' and of a '.join(having)}.",
+            f"Add --kind {having[0]}.",
+        )
     if having:
         return having[0], registry.find(having[0], name)
     for broken in registry.broken:
         if broken.plugin == name:
-            raise PluginError(f"plugin {name!r}", f"failed to load ({broken.reason})",
-                              f"Repair or reinstall {broken.distribution}.")
+            raise PluginError(
+                f"plugin {name!r}",
+                f"failed to load ({broken.reason})",
+                f"Repair or reinstall {broken.distribution}.",
+            )
     if kind is not None:
         return kind, registry.find(kind, name)
     known = [n for k in KINDS for n in registry.names(k)]
-    notes = "".join(f"\nNote: plugin {b.plugin!r} is installed but failed to load ({b.reason})."
-                    for b in registry.broken)
+    notes = "".join(
+        f"\nNote: plugin {b.plugin!r} is installed but failed to load ({b.reason})."
+        for b in registry.broken
+    )
     raise UsageError("", f"no plugin named {name!r}.", suggestion(name, known) + notes)
 
 
@@ -169,7 +211,9 @@ def _facts(kind: str, announced: Announced, options: Mapping[str, Any]) -> dict[
     spec = announced.spec
     parameters = inspect.signature(spec.load()).parameters.values()
     facts: dict[str, Any] = {
-        "kind": kind, "summary": spec.summary, "factory": spec.factory,
+        "kind": kind,
+        "summary": spec.summary,
+        "factory": spec.factory,
         "from": f"{announced.distribution} {announced.version}".strip(),
         "options": {p.name: None if p.default is p.empty else p.default for p in parameters},
     }
@@ -186,8 +230,11 @@ def _segmenter_facts(segmenter: Any) -> dict[str, Any]:
     described = dict(segmenter.describe())
     described.setdefault("parameters", _parameter_count(segmenter))
     return {
-        "classes": len(segmenter.labels), "label set": segmenter.label_set.name,
-        "labels": list(segmenter.labels), "tags": asdict(segmenter.tags), **described,
+        "classes": len(segmenter.labels),
+        "label set": segmenter.label_set.name,
+        "labels": list(segmenter.labels),
+        "tags": asdict(segmenter.tags),
+        **described,
     }
 
 
@@ -205,8 +252,10 @@ def _estimator_facts(estimator: Any) -> dict[str, Any]:
 
 
 def _metric_facts(metric: Any) -> dict[str, Any]:
-    return {f"metric {i.name}": f"unit {i.unit}, {i.direction} is better, perfect {i.perfect}"
-            for i in metric.infos}
+    return {
+        f"metric {i.name}": f"unit {i.unit}, {i.direction} is better, perfect {i.perfect}"
+        for i in metric.infos
+    }
 
 
 def _loader_facts(_: Any) -> dict[str, Any]:
@@ -214,7 +263,9 @@ def _loader_facts(_: Any) -> dict[str, Any]:
 
 
 _FACTS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
-    "segmenter": _segmenter_facts, "uncertainty": _estimator_facts, "metric": _metric_facts,
+    "segmenter": _segmenter_facts,
+    "uncertainty": _estimator_facts,
+    "metric": _metric_facts,
     "loader": _loader_facts,
 }
 
@@ -244,5 +295,8 @@ def _print_table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 def _print_results(name: str, results: Sequence[CheckResult]) -> None:
     _print_table(("check", "result", ""), [(r.name, r.status, r.message) for r in results])
     bad = sum(not result.ok for result in results)
-    typer.echo(f"{name}: {bad} of {len(results)} checks failed" if bad
-               else f"{name}: all {len(results)} checks passed or do not apply")
+    typer.echo(
+        f"{name}: {bad} of {len(results)} checks failed"
+        if bad
+        else f"{name}: all {len(results)} checks passed or do not apply"
+    )

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mskt.cli.console import SOME_FAILED, Reporter, print_json, stderr
+from mskt.cli.console import INTERRUPTED, SOME_FAILED, Reporter, print_json, stderr
 from mskt.cli.options import RunOptions, run_id
 from mskt.cli.sources import SYNTHETIC_MARK, Source, find
 from mskt.core.errors import MsktError, OutputError
@@ -66,23 +66,35 @@ def run(options: RunOptions) -> int:
     sources = {source.case_id: source for source in find(options, plugins)}
     settings = options.settings(providers)
     plan = collection.plan(
-        options.out, sources, settings,
-        {case_id: source.bytes for case_id, source in sources.items()},
-        resume=options.resume, overwrite=options.overwrite)
+        options.out,
+        sources,
+        settings,
+        {
+            case_id: size
+            for case_id, source in sources.items()
+            if (size := source.bytes) is not None
+        },
+        resume=options.resume,
+        overwrite=options.overwrite,
+    )
+    engine = _build(options, plugins, settings) if plan.todo else None
     atomic.make_folder(options.out)
-    atomic.sweep(options.out)
+    if options.num_parts == 1:  # else another part may be writing there
+        atomic.sweep(options.out)
     outcome = Outcome(skipped=plan.done)
     reporter = Reporter(len(plan.todo), options.quiet or options.json)
     try:
-        if plan.todo:
-            engine = _build(options, plugins, settings)
-            with reporter.running():
-                for case_id in plan.todo:
-                    _one(sources[case_id], options, engine, outcome, reporter)
+        with reporter.running():
+            for case_id in plan.todo:
+                assert engine is not None
+                _one(sources[case_id], options, engine, outcome, reporter)
     except KeyboardInterrupt:
-        stderr().print(f"Stopped. {len(outcome.done)} finished cases are kept; the same call with "
-                       "--resume does the others.", highlight=False)
-        raise
+        stderr().print(
+            f"Stopped. {len(outcome.done)} finished cases are kept; the same call with "
+            "--resume does the others.",
+            highlight=False,
+        )
+        return INTERRUPTED
     finally:
         collection.write_tables(options.out)
     _report(options, outcome)
@@ -120,8 +132,15 @@ def _build(options: RunOptions, plugins: Registry, settings: Mapping[str, Any]) 
     if options.roi_subset:
         segmenter.label_set.subset(options.roi_subset)
     facts = dict(segmenter.describe())
-    return Engine(segmenter, estimator, settings, facts, str(facts.get("device", "cpu")),
-                  run_id(settings, facts), metrics_of(plugins))
+    return Engine(
+        segmenter,
+        estimator,
+        settings,
+        facts,
+        str(facts.get("device", "cpu")),
+        run_id(settings, facts),
+        metrics_of(plugins),
+    )
 
 
 def _one(
@@ -155,8 +174,10 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MsktError):
         return str(error).replace("\n", " ")
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return ("memory ran out. Close other programs, use --device cpu, or crop the image to hip "
-                "and thigh.")
+        return (
+            "memory ran out. Close other programs, use --device cpu, or crop the image to hip "
+            "and thigh."
+        )
     return f"unexpected {type(error).__name__}: {error}. This is a defect: run again with -v and report it."
 
 
@@ -184,8 +205,13 @@ class _Case:
             image = self._source.load()
         if self._options.height_m is not None:
             image = replace(image, subject=Subject(self._options.height_m, image.subject.weight_kg))
-        result = segment_case(image, self._engine.segmenter, self._engine.estimator,
-                              seed=self._options.seed, progress=self._tell)
+        result = segment_case(
+            image,
+            self._engine.segmenter,
+            self._engine.estimator,
+            seed=self._options.seed,
+            progress=self._tell,
+        )
         self._seconds.update(result.seconds)
         labels = result.labels
         if self._options.roi_subset:
@@ -216,8 +242,14 @@ class _Case:
             self._engine.run_id,
         )
         records = assess(
-            labels, image, result.sides, result.uncertainty, result.unit, keys=keys,
-            truncated=result.truncated)
+            labels,
+            image,
+            result.sides,
+            result.uncertainty,
+            result.unit,
+            keys=keys,
+            truncated=result.truncated,
+        )
         if self._source.reference is None:
             return records
         try:
@@ -236,8 +268,14 @@ class _Case:
         assert self._source.reference is not None
         reference = self._source.reference(labels.label_set)
         return compare(
-            labels, reference.labels, self._engine.metrics, keys=keys, image=image,
-            prediction_sides=result.sides, reference_sides=reference.sides)
+            labels,
+            reference.labels,
+            self._engine.metrics,
+            keys=keys,
+            image=image,
+            prediction_sides=result.sides,
+            reference_sides=reference.sides,
+        )
 
     def _note(self, text: str) -> None:
         line = " ".join(text.split())
@@ -260,8 +298,9 @@ class _Case:
             folder.write_uncertainty(result.uncertainty, info, image, text)
             folder.write_records(records)
         with self._stage("preview"):
-            folder.write_preview(preview.render(
-                image, labels, result.sides, result.uncertainty, self._caption(info)))
+            folder.write_preview(
+                preview.render(image, labels, result.sides, result.uncertainty, self._caption(info))
+            )
         checksum = self._source.checksum()
         self._seconds["total"] = time.perf_counter() - begin
         folder.finish(self._run_json(image, result, info, checksum))
@@ -270,16 +309,26 @@ class _Case:
         from mskt.report.outputs import UncertaintyInfo
 
         estimator = self._engine.estimator
-        return UncertaintyInfo(self._options.uncertainty, estimator.measure, estimator.unit,
-                               estimator.range, estimator.draws, self._options.seed)
+        return UncertaintyInfo(
+            self._options.uncertainty,
+            estimator.measure,
+            estimator.unit,
+            estimator.range,
+            estimator.draws,
+            self._options.seed,
+        )
 
     def _caption(self, info: UncertaintyInfo) -> Any:
         from mskt.report.preview import Caption
 
         draws = f"{info.draws} draw{'s' if info.draws != 1 else ''}"
-        method = (f"mskt {self._engine.settings['mskt']} · {self._options.segmenter} + "
-                  f"{info.estimator}, {draws} · label set {self._engine.segmenter.label_set.name}")
-        return Caption(self._source.case_id, method, info.measure, info.unit, self._source.synthetic)
+        method = (
+            f"mskt {self._engine.settings['mskt']} · {self._options.segmenter} + "
+            f"{info.estimator}, {draws} · label set {self._engine.segmenter.label_set.name}"
+        )
+        return Caption(
+            self._source.case_id, method, info.measure, info.unit, self._source.synthetic
+        )
 
     def _run_json(
         self, image: Volume, result: CaseResult, info: UncertaintyInfo, checksum: dict[str, Any]
@@ -289,14 +338,23 @@ class _Case:
         from mskt.report.outputs import RUN_SCHEMA
 
         return {
-            "schema": RUN_SCHEMA, "case_id": self._source.case_id, "run_id": self._engine.run_id,
-            "synthetic": self._source.synthetic, "settings": self._engine.settings,
-            "segmenter": self._engine.facts, "uncertainty": asdict(info),
-            "label_set": self._engine.segmenter.label_set.name, "device": self._engine.device,
-            "threads": _threads(), "input": checksum,
-            "grid": {"shape": list(image.data.shape),
-                     "spacing_mm": [round(s, 6) for s in image.spacing_mm]},
-            "notes": [*image.notes, *result.notes, *self._notes], "removed_voxels": dict(result.removed),
+            "schema": RUN_SCHEMA,
+            "case_id": self._source.case_id,
+            "run_id": self._engine.run_id,
+            "synthetic": self._source.synthetic,
+            "settings": self._engine.settings,
+            "segmenter": self._engine.facts,
+            "uncertainty": asdict(info),
+            "label_set": self._engine.segmenter.label_set.name,
+            "device": self._engine.device,
+            "threads": _threads(),
+            "input": checksum,
+            "grid": {
+                "shape": list(image.data.shape),
+                "spacing_mm": [round(s, 6) for s in image.spacing_mm],
+            },
+            "notes": [*image.notes, *result.notes, *self._notes],
+            "removed_voxels": dict(result.removed),
             "seconds": {name: round(value, 3) for name, value in self._seconds.items()},
             **_peak_memory(self._engine.device),
         }

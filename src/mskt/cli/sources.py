@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ class Source:
     """One case that can be loaded.
 
     Attributes:
-        bytes: of the input.
+        bytes: of the input; None for what is made, not read.
         load: reads the image.
         checksum: facts about the input for ``run.json``.
         reference: reads the reference labels, given the segmenter's label set; None if there are none.
@@ -48,7 +49,7 @@ class Source:
     """
 
     case_id: str
-    bytes: int
+    bytes: int | None
     load: Callable[[], Volume]
     checksum: Callable[[], dict[str, Any]]
     reference: Callable[[LabelSet], Reference] | None
@@ -62,23 +63,29 @@ def find(options: RunOptions, registry: Registry) -> list[Source]:
     else:
         sources = sorted(_from_files(options, registry), key=lambda source: source.case_id)
     if options.height_m is not None and len(sources) > 1:
-        raise UsageError("--height", f"is one person's, but there are {len(sources)} cases.",
-                         "Give heights in a table of cases, or run the cases one by one.")
+        raise UsageError(
+            "--height",
+            f"is one person's, but there are {len(sources)} cases.",
+            "Give heights in a table of cases, or run the cases one by one.",
+        )
     return sources[options.part_id :: options.num_parts]
 
 
 def _built_in() -> Source:
+    """The phantom, made when it is first asked for."""
     from mskt.report import checksum
     from mskt.synthesis.phantom import in_label_set, make_phantom, sides_of
 
-    phantom = make_phantom(BUILT_IN_SEED)
-    data = phantom.image.data
+    phantom = cache(lambda: make_phantom(BUILT_IN_SEED))
+    name = f"built-in, seed {BUILT_IN_SEED}"
     return Source(
         BUILT_IN_ID,
-        data.nbytes,
-        lambda: phantom.image,
-        lambda: checksum.of_bytes(data.tobytes(), f"built-in, seed {BUILT_IN_SEED}"),
-        lambda wanted: Reference(in_label_set(phantom.labels, wanted), sides_of(phantom.labels)),
+        None,
+        lambda: phantom().image,
+        lambda: checksum.of_bytes(phantom().image.data.tobytes(), name),
+        lambda wanted: Reference(
+            in_label_set(phantom().labels, wanted), sides_of(phantom().labels)
+        ),
         synthetic=True,
     )
 
@@ -121,7 +128,9 @@ def _named_labels(name: str | None) -> LabelSet | Path | None:
 
 
 def says_synthetic(path: Path) -> bool:
-    """True if the header of a NIfTI file calls it a synthetic phantom."""
+    """True if the header of a NIfTI file or of a DICOM series calls it a synthetic phantom."""
+    if path.is_dir():
+        return _series_is_synthetic(path)
     if not path.name.endswith((".nii", ".nii.gz")) or not path.is_file():
         return False
     opened = gzip.open if path.name.endswith(".gz") else open
@@ -131,3 +140,18 @@ def says_synthetic(path: Path) -> bool:
     except (OSError, EOFError):
         return False  # reading the image will say what is wrong with it
     return head[_DESCRIP].startswith(SYNTHETIC_MARK.encode())
+
+
+def _series_is_synthetic(folder: Path) -> bool:
+    """By the description of the series in the first file of the folder that is DICOM."""
+    import pydicom
+
+    for file in sorted(path for path in folder.rglob("*") if path.is_file())[:20]:
+        try:
+            header = pydicom.dcmread(
+                file, specific_tags=["SeriesDescription"], stop_before_pixels=True
+            )
+        except (pydicom.errors.InvalidDicomError, OSError):
+            continue
+        return str(header.get("SeriesDescription", "")).startswith(SYNTHETIC_MARK)
+    return False

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mskt.cli.console import stdout
+from mskt.cli.sources import SYNTHETIC_MARK
 from mskt.report.summary import Line, lines
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 MOST_TABLES = 3
 """More cases than this get one line each; their tables are in the files."""
 NOTE = (
-    "volume in cm³ · mean HU and share of fat (below −30 HU) inside the structure · uncertainty: mean "
-    "over the structure, not calibrated · × median: against the other structures of this case"
+    "cm³, mean HU and share of fat (below −30 HU) of each structure. uncert.: mean uncertainty of its "
+    "voxels, not calibrated; × med.: that over the median of this case's structures."
 )
 
 
@@ -28,8 +29,12 @@ def print_summary(out: Path, outcome: Outcome, *, everything: bool) -> None:
     console = stdout()
     shown = list(outcome.done.items())
     if not everything and len(shown) > MOST_TABLES:
-        console.print(f"{len(shown)} cases done; their tables: {out}/CASE/results.csv, all in one: "
-                      f"{out}/results.csv (-v prints them).", highlight=False, soft_wrap=True)
+        console.print(
+            f"{len(shown)} cases done; their tables: {out}/CASE/results.csv, all in one: "
+            f"{out}/results.csv (-v prints them).",
+            highlight=False,
+            soft_wrap=True,
+        )
         shown = []
     for case_id, records in shown:
         console.print(case_table(case_id, records))
@@ -38,8 +43,13 @@ def print_summary(out: Path, outcome: Outcome, *, everything: bool) -> None:
     for case_id in outcome.skipped:
         console.print(f"{case_id}: was done already", style="dim", highlight=False, markup=False)
     for case_id, reason in outcome.failed.items():
-        console.print(f"{case_id}: FAILED: {reason}", style="bold red", highlight=False,
-                      markup=False, soft_wrap=True)
+        console.print(
+            f"{case_id}: FAILED: {reason}",
+            style="bold red",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     _where(console, out, outcome)
 
 
@@ -47,11 +57,17 @@ def _where(console: Any, out: Path, outcome: Outcome) -> None:
     first = next(iter(outcome.done), None)
     if first is not None:
         name = first if len(outcome.done) == 1 else "CASE"
-        console.print(f"Look at the result before you use a number: open {out}/{name}/preview.png",
-                      style="bold", highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"Look at the result before you use a number: open {out}/{name}/preview.png",
+            style="bold",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     if outcome.failed:
-        console.print(f"What failed and why: {out}/cases.tsv", highlight=False, markup=False,
-                      soft_wrap=True)
+        console.print(
+            f"What failed and why: {out}/cases.tsv", highlight=False, markup=False, soft_wrap=True
+        )
     console.print("Research use, not a diagnosis.", highlight=False)
 
 
@@ -61,24 +77,49 @@ def case_table(case_id: str, records: Sequence[Record]) -> Table:
     from rich.text import Text
 
     rows = lines(records)
+    found = [row for row in rows if row.volume_cm3 is not None]
     with_dice = any(row.dice is not None for row in rows)
-    synthetic = any(record.dataset == "synthetic phantom" for record in records)
-    title = f"{case_id} (synthetic phantom, no patient)" if synthetic else case_id
-    table = Table(title=Text(title), title_justify="left", title_style="bold")
+    synthetic = any(record.dataset == SYNTHETIC_MARK for record in records)
+    table = Table(
+        title=Text(f"{case_id} (synthetic phantom, no patient)" if synthetic else case_id),
+        title_justify="left",
+        title_style="bold",
+        caption=Text(_not_found(rows)),
+        caption_justify="left",
+        caption_style="yellow",
+    )
     table.add_column("structure", no_wrap=True)
-    table.add_column("side")
-    for name in ("cm³", "HU", "fat %", "uncertainty", "× median", *(("Dice",) if with_dice else ())):
+    table.add_column("side", no_wrap=True)
+    for name in ("cm³", "HU", "fat %", "uncert.", "× med.", *(("Dice",) if with_dice else ())):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("remarks")
-    for row in rows:
+    for row in found:
         table.add_row(*_cells(row, with_dice), style="yellow" if row.flags else None)
     return table
 
 
+def _not_found(rows: Sequence[Line]) -> str:
+    """One line for what has no voxel, instead of a row of empty cells each."""
+    missing: dict[str, list[str]] = {}
+    for row in rows:
+        if row.volume_cm3 is None:
+            missing.setdefault(row.structure, []).append(row.side)
+    words = [
+        name if len(sides) > 1 or sides == ["both"] else f"{name} ({sides[0]})"
+        for name, sides in missing.items()
+    ]
+    return f"not found: {', '.join(words)}" if words else ""
+
+
 def _cells(row: Line, with_dice: bool) -> list[str]:
     cells = [
-        row.structure, row.side, _number(row.volume_cm3, ".1f"), _number(row.mean_hu, ".1f"),
-        _number(row.fat_percent, ".1f"), _number(row.uncertainty, ".2e"), _number(row.ratio, ".1f"),
+        row.structure,
+        "" if row.side == "both" else row.side,
+        _number(row.volume_cm3, ".1f"),
+        _number(row.mean_hu, ".1f"),
+        _number(row.fat_percent, ".1f"),
+        _number(row.uncertainty, ".1e"),
+        _number(row.ratio, ".1f"),
     ]
     if with_dice:
         cells.append(_number(row.dice, ".3f"))

@@ -49,7 +49,7 @@ def write_bytes(target: Path, data: bytes) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 with ``\\n`` line ends to ``target``, whole or not at all."""
+    """Write ``text`` as UTF-8, its line ends as they are, to ``target``, whole or not at all."""
     write_bytes(target, text.encode("utf-8"))
 
 

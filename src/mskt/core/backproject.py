@@ -45,7 +45,7 @@ class Projector(Protocol):
 
 def projector(output: Output, working: Grid, classes: int) -> Projector:
     """The projector that suits the two grids."""
-    if parallel(output.grid, working):
+    if parallel(output.grid, working) and working.same_as(working.canonical()):
         return _ParallelProjector(output, working, classes)
     return _GeneralProjector(output, working, classes)
 

@@ -68,22 +68,28 @@ class McDropout(nn.Module):
             return x
         if len(draws) != x.shape[0]:
             raise ValueError(f"{len(draws)} draws named for a batch of {x.shape[0]}")
+        if len(draws) == 1:  # no copy
+            return x * self._mask(draws[0], x[0])[None].to(x.device)
         kept = torch.stack([self._mask(draw, x[0]) for draw in draws])
-        return x * kept.to(x.device, x.dtype, non_blocking=True)
+        return x * kept.to(x.device)
 
     def _mask(self, draw: Draw, like: Tensor) -> Tensor:
-        """0 or 1/(1−p) for each activation, in the memory order (rows, columns, channels)."""
+        """0 or 1/(1−p) for each activation, in the memory order (rows, columns, channels).
+
+        One random bit an activation where p is a half, else one byte: p is then a multiple of 1/256.
+        """
         channels, *space = like.shape
         count = like.numel()
         parts = (draw.seed, "mcdropout", draw.index, draw.place, self.site)
-        if self.p == 0.5:  # one bit an activation
-            bits = np.unpackbits(seeding.random_bytes((count + 7) // 8, *parts), count=count)
+        if self.p == 0.5:
+            kept = np.unpackbits(seeding.random_bytes((count + 7) // 8, *parts), count=count)
+            scale = 2.0
         else:
-            words = seeding.random_bytes(2 * count, *parts).view(np.uint16)
-            bits = (words >= round(self.p * 65536)).astype(np.uint8)
-        mask = torch.from_numpy(bits).view(*space, channels)
-        order = (len(space), *range(len(space)))
-        return mask.permute(order).to(like.dtype) * (1 / (1 - self.p))
+            threshold = round(self.p * 256)
+            kept = (seeding.random_bytes(count, *parts) >= threshold).view(np.uint8)
+            scale = 256 / (256 - threshold)
+        mask = torch.from_numpy(kept).view(*space, channels).to(like.dtype).mul_(scale)
+        return mask.permute(len(space), *range(len(space)))
 
 
 def number_sites(model: nn.Module) -> int:

@@ -18,7 +18,9 @@ def of_input(path: Path) -> dict[str, Any]:
     """
     files = sorted(_files(path))
     digests = sorted(_digest(file) for file in files)
-    total = hashlib.sha256("\n".join(digests).encode()).hexdigest() if len(digests) != 1 else digests[0]
+    total = (
+        hashlib.sha256("\n".join(digests).encode()).hexdigest() if len(digests) != 1 else digests[0]
+    )
     return {"name": path.name, "files": len(files), "bytes": size(path), "sha256": total}
 
 
@@ -29,7 +31,12 @@ def size(path: Path) -> int:
 
 def of_bytes(data: bytes, name: str) -> dict[str, Any]:
     """The same facts for an image that was made, not read."""
-    return {"name": name, "files": 0, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return {
+        "name": name,
+        "files": 0,
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -29,14 +29,23 @@ class Plan:
 
 
 def plan(
-    root: Path, case_ids: Iterable[str], settings: Mapping[str, Any], sizes: Mapping[str, int],
-    *, resume: bool, overwrite: bool,
+    root: Path,
+    case_ids: Iterable[str],
+    settings: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    *,
+    resume: bool,
+    overwrite: bool,
 ) -> Plan:
     """Decide for every case whether it must be computed; finished work is never lost by accident.
 
     Args:
+        root: folder of the run.
+        case_ids: all cases of this call.
         settings: of this call; a finished case must have the same to be left as it is.
         sizes: bytes of each case's input; an input that has changed is computed again.
+        resume: ``--resume`` was given.
+        overwrite: ``--overwrite`` was given.
 
     Raises:
         UsageError: there are finished cases and neither ``--resume`` nor ``--overwrite`` was given,
@@ -48,16 +57,20 @@ def plan(
         return Plan(ids, ())
     if not resume:
         raise UsageError(
-            f"{root}", f"holds results of {_some(list(runs))} already.",
+            f"{root}",
+            f"holds results of {_some(list(runs))} already.",
             "--resume leaves finished cases as they are and does the others; --overwrite computes "
-            "all of them again; or choose another folder with --out.")
+            "all of them again; or choose another folder with --out.",
+        )
     for case_id, run in runs.items():
         other = differences(run.get("settings", {}), settings)
         if other:
             raise UsageError(
-                f"{root}", f"case {case_id!r} was made with other settings ({'; '.join(other)}).",
+                f"{root}",
+                f"case {case_id!r} was made with other settings ({'; '.join(other)}).",
                 "Repeat the call with the same settings, choose another folder with --out, or "
-                "compute all again with --overwrite.")
+                "compute all again with --overwrite.",
+            )
     done = tuple(i for i in ids if i in runs and _same_input(runs[i], sizes.get(i)))
     return Plan(tuple(i for i in ids if i not in done), done)
 
@@ -66,7 +79,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """``samples 10, now 20`` for every setting that is not the same."""
     return [
         f"{key} {_word(before.get(key))}, now {_word(now.get(key))}"
-        for key in sorted({*before, *now}) if before.get(key) != now.get(key)
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
     ]
 
 

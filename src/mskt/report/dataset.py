@@ -36,26 +36,40 @@ def write_image(root: Path, name: str, image: Volume) -> None:
     """The CT as 16-bit whole HU, as scanners store it."""
     atomic.make_folder(root / "imagesTr")
     stored = np.clip(np.rint(image.data), -1024, 3071).astype(np.int16)
-    nifti.write(image_path(root, name), stored, image.affine,
-                nifti.Intent("none", "CT", DESCRIPTION, 0.0))
+    nifti.write(
+        image_path(root, name), stored, image.affine, nifti.Intent("none", "CT", DESCRIPTION, 0.0)
+    )
 
 
 def write_labels(root: Path, name: str, labels: Labels) -> None:
     """The exact mask."""
     atomic.make_folder(root / "labelsTr")
     top = max(structure.index for structure in labels.label_set.structures)
-    nifti.write(label_path(root, name), labels.data, labels.affine,
-                nifti.Intent("label", labels.label_set.name, DESCRIPTION, float(top)))
+    nifti.write(
+        label_path(root, name),
+        labels.data,
+        labels.affine,
+        nifti.Intent("label", labels.label_set.name, DESCRIPTION, float(top)),
+    )
 
 
-def write_description(root: Path, label_set: LabelSet, persons: Sequence[Mapping[str, Any]]) -> None:
+def write_description(
+    root: Path, label_set: LabelSet, persons: Sequence[Mapping[str, Any]]
+) -> None:
     """``dataset.json``, ``dseg.tsv`` and ``participants.tsv``."""
-    write_json(root / "dataset.json", {
-        "name": "synthetic phantoms", "description": DESCRIPTION, "synthetic": True,
-        "channel_names": {"0": "CT"}, "file_ending": ".nii.gz", "numTraining": len(persons),
-        "labels": {"background": 0, **{s.name: s.index for s in label_set.structures}},
-        "label_set": label_set.name,
-    })
+    write_json(
+        root / "dataset.json",
+        {
+            "name": "synthetic phantoms",
+            "description": DESCRIPTION,
+            "synthetic": True,
+            "channel_names": {"0": "CT"},
+            "file_ending": ".nii.gz",
+            "numTraining": len(persons),
+            "labels": {"background": 0, **{s.name: s.index for s in label_set.structures}},
+            "label_set": label_set.name,
+        },
+    )
     atomic.write_text(root / "dseg.tsv", label_table(label_set))
     lines = ["\t".join(_PERSON)]
     lines += ["\t".join(str(person.get(column, "n/a")) for column in _PERSON) for person in persons]

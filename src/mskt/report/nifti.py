@@ -45,8 +45,10 @@ def write(
     """Write ``target`` (``.nii.gz``), whole or not at all.
 
     Args:
-        data: uint8 or float32, ``(i, j, k)``.
+        target: the file.
+        data: uint8, int16 or float32, ``(i, j, k)``.
         affine: voxel index to RAS mm.
+        intent: what the numbers mean.
         source: ``Volume.source``: codes and matrices of the input's header, which are kept.
 
     Raises:
@@ -55,10 +57,12 @@ def write(
     from isal import igzip
 
     head = _header(data, affine, intent, source or {})
-    with atomic.writing(target) as file:
-        with igzip.IGzipFile(filename="", mode="wb", fileobj=file, compresslevel=_LEVEL, mtime=0) as out:
-            out.write(head)
-            _write_slabs(out, data)
+    with (
+        atomic.writing(target) as file,
+        igzip.IGzipFile("", "wb", fileobj=file, compresslevel=_LEVEL, mtime=0) as out,
+    ):
+        out.write(head)
+        _write_slabs(out, data)
 
 
 def rounded(data: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +51,11 @@ class CaseFolder:
 
     def __init__(self, root: Path, case_id: str) -> None:
         if not case_id or case_id in {".", ".."} or {"/", "\\", "\0"} & set(case_id):
-            raise OutputError(f"case {case_id!r}", "cannot be the name of a folder",
-                              "Rename the file, or give another case_id in the list of cases.")
+            raise OutputError(
+                f"case {case_id!r}",
+                "cannot be the name of a folder",
+                "Rename the file, or give another case_id in the list of cases.",
+            )
         self.case_id = case_id
         self.path = root / case_id
 
@@ -87,7 +90,9 @@ class CaseFolder:
     def write_labels(self, labels: Labels, image: Volume, description: str) -> None:
         """The label map on the grid of ``image`` and its table."""
         indices = [structure.index for structure in labels.label_set.structures]
-        intent = nifti.Intent("label", labels.label_set.name, description, float(max(indices, default=1)))
+        intent = nifti.Intent(
+            "label", labels.label_set.name, description, float(max(indices, default=1))
+        )
         nifti.write(self.labels, labels.data, image.affine, intent, image.source)
         atomic.write_text(self.label_table, label_table(labels.label_set))
 
@@ -98,14 +103,21 @@ class CaseFolder:
         largest = float(values.max(initial=0.0))
         intent = nifti.Intent("estimate", "uncertainty", description, largest)
         nifti.write(self.uncertainty, values, image.affine, intent, image.source)
-        write_json(self.sidecar, {
-            "measure": info.measure, "unit": info.unit, "range": list(info.range),
-            "largest_here": float(f"{largest:.6g}"), "estimator": info.estimator,
-            "draws": info.draws, "seed": info.seed,
-            "precision": "11 significant bits (relative error below 0.05 %)",
-            "description": "One value a voxel, larger is less certain; 0 where nothing was "
-                           "segmented. Not calibrated: compare within one segmenter and measure.",
-        })
+        write_json(
+            self.sidecar,
+            {
+                "measure": info.measure,
+                "unit": info.unit,
+                "range": list(info.range),
+                "largest_here": float(f"{largest:.6g}"),
+                "estimator": info.estimator,
+                "draws": info.draws,
+                "seed": info.seed,
+                "precision": "11 significant bits (relative error below 0.05 %)",
+                "description": "One value a voxel, larger is less certain; 0 where nothing was "
+                "segmented. Not calibrated: compare within one segmenter and measure.",
+            },
+        )
 
     def write_records(self, records: Sequence[Record]) -> None:
         """``results.csv``, the long table, and ``statistics.json`` in TotalSegmentator's shape."""
@@ -123,9 +135,15 @@ class CaseFolder:
     def fail(self, reason: str, seconds: float, run_id: str) -> None:
         """Remember why the case gave no result."""
         atomic.make_folder(self.path)
-        write_json(self.path / FAILED, {
-            "case_id": self.case_id, "reason": reason, "seconds": round(seconds, 2),
-            "run_id": run_id})
+        write_json(
+            self.path / FAILED,
+            {
+                "case_id": self.case_id,
+                "reason": reason,
+                "seconds": round(seconds, 2),
+                "run_id": run_id,
+            },
+        )
 
     def run(self) -> dict[str, Any] | None:
         """What ``run.json`` says; None if the case is not done."""
@@ -204,8 +222,17 @@ def split_sides(labels: Labels, sides: NDArray[np.uint8]) -> Labels:
 def _sided(structure: Structure, side: Side, offset: int) -> Structure:
     name = structure.name if side == "both" else f"{structure.name}_{side}"
     elements = frozenset(e for e in structure.elements if side in (e[1], "both"))
-    return Structure(structure.index + offset, name, structure.abbreviation, structure.group,
-                     structure.tissue, side, elements, structure.color, structure.snomed)
+    return Structure(
+        structure.index + offset,
+        name,
+        structure.abbreviation,
+        structure.group,
+        structure.tissue,
+        side,
+        elements,
+        structure.color,
+        structure.snomed,
+    )
 
 
 def statistics(records: Iterable[Record]) -> dict[str, dict[str, float | None]]:
@@ -236,4 +263,4 @@ def full_name(record: Record) -> str:
     """``gluteus_maximus_left``; the name alone where it has no side or says it already."""
     if record.side == "both" or record.structure.endswith(f"_{record.side}"):
         return record.structure
-    return cast(str, f"{record.structure}_{record.side}")
+    return f"{record.structure}_{record.side}"

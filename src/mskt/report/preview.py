@@ -73,13 +73,20 @@ class _Slice:
 
 
 def render(
-    image: Volume, labels: Labels, sides: NDArray[np.uint8], uncertainty: NDArray[np.float32],
+    image: Volume,
+    labels: Labels,
+    sides: NDArray[np.uint8],
+    uncertainty: NDArray[np.float32],
     caption: Caption,
 ) -> bytes:
     """The picture as PNG.
 
     Args:
-        image, labels, sides, uncertainty: on one grid; ``sides`` as in ``CaseResult``.
+        image: the CT.
+        labels: on its grid.
+        sides: 0 unsided, 1 right, 2 left, as in ``CaseResult``.
+        uncertainty: one value a voxel.
+        caption: what the picture says about itself.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -101,8 +108,13 @@ def render(
     _head(figure, page.height, caption)
     _foot(figure, page.height, present)
     out = io.BytesIO()
-    figure.savefig(out, format="png", facecolor="black", metadata={"Software": None},
-                   pil_kwargs={"compress_level": 4})
+    figure.savefig(
+        out,
+        format="png",
+        facecolor="black",
+        metadata={"Software": None},
+        pil_kwargs={"compress_level": 4},
+    )
     return _small(out.getvalue())
 
 
@@ -144,7 +156,9 @@ def _cut(
     """The chosen slices of canonical views: nothing large is copied."""
     grid = image.grid
     target = grid.canonical()
-    hu, lab, side, unc = (to_canonical(a, grid) for a in (image.data, labels.data, sides, uncertainty))
+    hu, lab, side, unc = (
+        to_canonical(a, grid) for a in (image.data, labels.data, sides, uncertainty)
+    )
     cuts = []
     chosen = views.choose(lab, side, target, labels.label_set)
     window = _window(lab, target)
@@ -153,11 +167,15 @@ def _cut(
         first, second = (axis for axis in range(3) if axis != view.axis)
         mm = (target.spacing_mm[second], target.spacing_mm[first])
         crop = (window[first], window[second])
-        planes = [_turn(_plane(a, view.axis, index)[crop]) for a in (hu, lab, unc)]
+        shown = [_turn(_plane(a, view.axis, index)[crop]) for a in (hu, lab, unc)]
         levels = tuple(
             (window[2].stop - 0.5 - other.index) / (window[2].stop - window[2].start)
-            for other in chosen if other.axis == 2 and view.axis != 2)
-        cuts.append(_Slice(view, *planes, mm, _place(grid, view.axis, index), levels))
+            for other in chosen
+            if other.axis == 2 and view.axis != 2
+        )
+        cuts.append(
+            _Slice(view, shown[0], shown[1], shown[2], mm, _place(grid, view.axis, index), levels)
+        )
     return cuts
 
 
@@ -170,8 +188,11 @@ def _window(labels: NDArray[np.uint8], grid: Grid) -> tuple[slice, slice, slice]
         some = np.flatnonzero(filled.any(axis=tuple(a for a in range(3) if a != axis))) * step
         more = round(_AROUND_MM / grid.spacing_mm[axis])
         size = grid.shape[axis]
-        found.append(slice(max(0, int(some[0]) - more), min(size, int(some[-1]) + step + more))
-                     if some.size else slice(0, size))
+        found.append(
+            slice(max(0, int(some[0]) - more), min(size, int(some[-1]) + step + more))
+            if some.size
+            else slice(0, size)
+        )
     return (found[0], found[1], found[2])
 
 
@@ -179,7 +200,8 @@ def _plane(array: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
     """A view of one slice. (``numpy.take`` would first copy a volume in Fortran order.)"""
     place: list[Any] = [slice(None)] * 3
     place[axis] = index
-    return array[tuple(place)]
+    plane: NDArray[Any] = array[tuple(place)]
+    return plane
 
 
 def _turn(plane: NDArray[Any]) -> NDArray[Any]:
@@ -230,17 +252,37 @@ def _base(axes: Axes, cut: _Slice) -> tuple[float, float, float, float]:
     """CT in its window, orientation letters, scale bar; returns the extent in mm."""
     extent = (0.0, cut.hu.shape[1] * cut.mm[1], 0.0, cut.hu.shape[0] * cut.mm[0])
     axes.set_facecolor("black")
-    axes.imshow(cut.hu, cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], extent=extent,
-                aspect="equal", interpolation="bilinear")
+    axes.imshow(
+        cut.hu,
+        cmap="gray",
+        vmin=WINDOW_HU[0],
+        vmax=WINDOW_HU[1],
+        extent=extent,
+        aspect="equal",
+        interpolation="bilinear",
+    )
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
     left, right, top, bottom = _MARKS[cut.view.axis]
-    for x, y, letter in ((0.015, 0.5, left), (0.985, 0.5, right), (0.5, 0.975, top), (0.5, 0.025, bottom)):
-        axes.text(x, y, letter, transform=axes.transAxes, color=_WARN, fontsize=11, weight="bold",
-                  ha="left" if x < 0.1 else "right" if x > 0.9 else "center",
-                  va="top" if y > 0.9 else "bottom" if y < 0.1 else "center")
+    for x, y, letter in (
+        (0.015, 0.5, left),
+        (0.985, 0.5, right),
+        (0.5, 0.975, top),
+        (0.5, 0.025, bottom),
+    ):
+        axes.text(
+            x,
+            y,
+            letter,
+            transform=axes.transAxes,
+            color=_WARN,
+            fontsize=11,
+            weight="bold",
+            ha="left" if x < 0.1 else "right" if x > 0.9 else "center",
+            va="top" if y > 0.9 else "bottom" if y < 0.1 else "center",
+        )
     for level in cut.levels:
         axes.axhline((1 - level) * extent[3], color=_GREY, linewidth=0.6, alpha=0.45, dashes=(6, 5))
     _scale_bar(axes, extent)
@@ -252,8 +294,15 @@ def _scale_bar(axes: Axes, extent: tuple[float, float, float, float]) -> None:
     length = 50.0 if width > 120 else 10.0
     x, y = width * 0.975 - length, height * 0.035
     axes.plot([x, x + length], [y, y], color=_GREY, linewidth=2, solid_capstyle="butt")
-    axes.text(x + length / 2, y + height * 0.012, f"{length / 10:.0f} cm", color=_GREY, fontsize=7.5,
-              ha="center", va="bottom")
+    axes.text(
+        x + length / 2,
+        y + height * 0.012,
+        f"{length / 10:.0f} cm",
+        color=_GREY,
+        fontsize=7.5,
+        ha="center",
+        va="bottom",
+    )
 
 
 def _draw_labels(axes: Axes, cut: _Slice, label_set: LabelSet) -> None:
@@ -263,15 +312,24 @@ def _draw_labels(axes: Axes, cut: _Slice, label_set: LabelSet) -> None:
     for structure in label_set.structures:
         table[structure.index] = np.asarray(structure.rgb, np.float32) / 255
     alpha = np.where(_outline(plane), _LINE, np.where(plane > 0, _FILL, 0.0)).astype(np.float32)
-    axes.imshow(np.dstack([table[plane], alpha]), extent=extent, aspect="equal",
-                interpolation="antialiased")
+    axes.imshow(
+        np.dstack([table[plane], alpha]), extent=extent, aspect="equal", interpolation="antialiased"
+    )
 
 
 def _draw_title(axes: Axes, cut: _Slice) -> None:
-    axes.annotate(cut.view.title, (0, 1), (1, 13), "axes fraction", "offset points", color="white",
-                  fontsize=9.5)
-    axes.annotate(cut.place, (0, 1), (1, 3), "axes fraction", "offset points", color=_QUIET,
-                  fontsize=7.5)
+    axes.annotate(
+        cut.view.title,
+        (0, 1),
+        (1, 13),
+        "axes fraction",
+        "offset points",
+        color="white",
+        fontsize=9.5,
+    )
+    axes.annotate(
+        cut.place, (0, 1), (1, 3), "axes fraction", "offset points", color=_QUIET, fontsize=7.5
+    )
 
 
 def _draw_uncertainty(axes: Axes, cut: _Slice, top: float) -> Any:
@@ -279,8 +337,16 @@ def _draw_uncertainty(axes: Axes, cut: _Slice, top: float) -> Any:
     plane = cut.uncertainty
     # Certain voxels show the CT; from a quarter of the scale on, the colour alone speaks.
     alpha = np.clip(plane / (0.25 * top), 0, 1) * 0.9
-    shown = axes.imshow(plane, cmap=_COLOURS, vmin=0, vmax=top, alpha=alpha, extent=extent,
-                        aspect="equal", interpolation="nearest")
+    shown = axes.imshow(
+        plane,
+        cmap=_COLOURS,
+        vmin=0,
+        vmax=top,
+        alpha=alpha,
+        extent=extent,
+        aspect="equal",
+        interpolation="nearest",
+    )
     fine = _refine(cut.labels, cut.mm)
     line = np.zeros((*fine.shape, 4), np.float32)
     line[_outline(fine)] = (1, 1, 1, 0.28)
@@ -294,7 +360,9 @@ def _colour_bar(figure: Figure, axes: Axes, shown: Any, caption: Caption) -> Non
     # A bar of its own: that of the picture would show the transparency of the first voxel.
     bar = figure.colorbar(ScalarMappable(norm=shown.norm, cmap=shown.cmap), cax=axes, extend="max")
     unit = "no unit" if caption.unit == "1" else caption.unit
-    bar.set_label(f"uncertainty ({unit})\n{caption.measure.replace('_', ' ')}", color=_GREY, fontsize=8)
+    bar.set_label(
+        f"uncertainty ({unit})\n{caption.measure.replace('_', ' ')}", color=_GREY, fontsize=8
+    )
     axes.tick_params(colors=_GREY, labelsize=8)
     axes.yaxis.get_offset_text().set_color(_GREY)
     axes.yaxis.get_offset_text().set_fontsize(8)
@@ -306,15 +374,37 @@ def _head(figure: Figure, height: float, caption: Caption) -> None:
     figure.text(0.012, 1 - 0.13 / height, name, color="white", fontsize=15, weight="bold", va="top")
     figure.text(0.012, 1 - 0.47 / height, caption.method, color=_GREY, fontsize=9.5, va="top")
     if caption.synthetic:
-        figure.text(0.5, 1 - 0.13 / height, "SYNTHETIC PHANTOM, NO PATIENT", color=_WARN, fontsize=15,
-                    weight="bold", ha="center", va="top")
+        figure.text(
+            0.5,
+            1 - 0.13 / height,
+            "SYNTHETIC PHANTOM, NO PATIENT",
+            color=_WARN,
+            fontsize=15,
+            weight="bold",
+            ha="center",
+            va="top",
+        )
     low, high = WINDOW_HU
-    figure.text(0.988, 1 - 0.16 / height, "Research use, not a diagnosis", color=_WARN, fontsize=11,
-                weight="bold", ha="right", va="top")
-    figure.text(0.988, 1 - 0.47 / height,
-                f"window {low:.0f} … {high:.0f} HU · the patient's right is on the left of axial and "
-                "coronal images".replace("-", "\u2212"),
-                color=_GREY, fontsize=9.5, ha="right", va="top")
+    figure.text(
+        0.988,
+        1 - 0.16 / height,
+        "Research use, not a diagnosis",
+        color=_WARN,
+        fontsize=11,
+        weight="bold",
+        ha="right",
+        va="top",
+    )
+    figure.text(
+        0.988,
+        1 - 0.47 / height,
+        f"window {low:.0f} … {high:.0f} HU · the patient's right is on the left of axial and "
+        "coronal images".replace("-", "\u2212"),
+        color=_GREY,
+        fontsize=9.5,
+        ha="right",
+        va="top",
+    )
 
 
 def _foot(figure: Figure, height: float, present: list[Structure]) -> None:
@@ -322,13 +412,25 @@ def _foot(figure: Figure, height: float, present: list[Structure]) -> None:
     from matplotlib.patches import Patch
 
     if not present:
-        figure.text(0.5, 0.3 / height, "nothing was segmented", color=_WARN, fontsize=12, ha="center")
+        figure.text(
+            0.5, 0.3 / height, "nothing was segmented", color=_WARN, fontsize=12, ha="center"
+        )
         return
     handles = [Patch(facecolor=s.color, edgecolor="none", label=_words(s)) for s in present]
     figure.legend(
-        handles=handles, loc="lower center", ncols=6, frameon=False, fontsize=8, labelcolor=_GREY,
-        bbox_to_anchor=(0.5, 0.06 / height), handlelength=1.1, handleheight=0.9, columnspacing=1.6,
-        labelspacing=0.35, borderpad=0.2)
+        handles=handles,
+        loc="lower center",
+        ncols=6,
+        frameon=False,
+        fontsize=8,
+        labelcolor=_GREY,
+        bbox_to_anchor=(0.5, 0.06 / height),
+        handlelength=1.1,
+        handleheight=0.9,
+        columnspacing=1.6,
+        labelspacing=0.35,
+        borderpad=0.2,
+    )
 
 
 def _words(structure: Structure) -> str:

@@ -61,9 +61,16 @@ def _line(key: tuple[str, str], row: Mapping[str, Record], middle: float) -> Lin
     fat, doubt = _value(row, "fat_fraction"), _value(row, "uncertainty")
     described = row.get("volume") or next(iter(row.values()))
     return Line(
-        *key, _value(row, "volume"), _value(row, "mean_hu"), None if fat is None else 100 * fat,
-        doubt, _value(row, "dice"), doubt / middle if doubt is not None and middle > 0 else None,
-        described.status, ())
+        *key,
+        _value(row, "volume"),
+        _value(row, "mean_hu"),
+        None if fat is None else 100 * fat,
+        doubt,
+        _value(row, "dice"),
+        doubt / middle if doubt is not None and middle > 0 else None,
+        described.status,
+        (),
+    )
 
 
 def _marked(line: Line, place: int) -> Line:
@@ -74,22 +81,38 @@ def _marked(line: Line, place: int) -> Line:
         flags.append("not found")
     if place < FIRST_LOOKS and line.ratio is not None and line.ratio >= _DOUBTFUL:
         flags.append("look here first")
-    return Line(line.structure, line.side, line.volume_cm3, line.mean_hu, line.fat_percent,
-                line.uncertainty, line.dice, line.ratio, line.status, tuple(flags))
+    return Line(
+        line.structure,
+        line.side,
+        line.volume_cm3,
+        line.mean_hu,
+        line.fat_percent,
+        line.uncertainty,
+        line.dice,
+        line.ratio,
+        line.status,
+        tuple(flags),
+    )
 
 
 def as_json(
-    out: Path, done: Mapping[str, Sequence[Record]], failed: Mapping[str, str],
+    out: Path,
+    done: Mapping[str, Sequence[Record]],
+    failed: Mapping[str, str],
     skipped: Sequence[str],
 ) -> dict[str, Any]:
     """What ``mskt run --json`` prints."""
     return {
         "out": str(out),
         "cases": [
-            *({"case_id": case_id, "status": "done", "statistics": case_statistics(records)}
-              for case_id, records in done.items()),
+            *(
+                {"case_id": case_id, "status": "done", "statistics": case_statistics(records)}
+                for case_id, records in done.items()
+            ),
             *({"case_id": case_id, "status": "done earlier"} for case_id in skipped),
-            *({"case_id": case_id, "status": "failed", "reason": reason}
-              for case_id, reason in failed.items()),
+            *(
+                {"case_id": case_id, "status": "failed", "reason": reason}
+                for case_id, reason in failed.items()
+            ),
         ],
     }

@@ -60,7 +60,7 @@ class _Coarse:
 
     def full(self, axis: int, index: float) -> int:
         """Index in the full array of a coarse index."""
-        return int(round(index)) * self.steps[axis]
+        return round(index) * self.steps[axis]
 
 
 def choose(
@@ -72,13 +72,18 @@ def choose(
         labels: canonical label map; may be empty (then the middle of the volume is shown).
         sides: 1 right, 2 left, 0 neither, like ``labels``.
         grid: canonical grid.
+        label_set: of the labels.
     """
     coarse = _Coarse(labels, sides, grid, label_set)
     z = coarse.extent(coarse.femur, 2) or coarse.extent(coarse.any, 2)
     if z is None:
         i, j, k = (n // 2 for n in grid.shape)
-        return (View(2, k, "axial, middle"), View(2, grid.shape[2] // 4, "axial, lower quarter"),
-                View(1, j, "coronal, middle"), View(0, i, "sagittal, middle"))
+        return (
+            View(2, k, "axial, middle"),
+            View(2, grid.shape[2] // 4, "axial, lower quarter"),
+            View(1, j, "coronal, middle"),
+            View(0, i, "sagittal, middle"),
+        )
     return (*_axial(coarse, z), _coronal(coarse), _sagittal(coarse, z))
 
 
@@ -90,9 +95,13 @@ def _axial(coarse: _Coarse, z: tuple[int, int]) -> tuple[View, View]:
         # The femoral head is not in view: two levels of what there is.
         areas = coarse.any.sum(axis=(0, 1))
         first = int(areas.argmax())
-        second = (low + high) / 2 if abs((low + high) / 2 - first) * step > 40 else (low + 3 * high) / 4
-        return (View(2, coarse.full(2, first), "axial, most muscle"),
-                View(2, coarse.full(2, second), "axial, second level"))
+        second = (
+            (low + high) / 2 if abs((low + high) / 2 - first) * step > 40 else (low + 3 * high) / 4
+        )
+        return (
+            View(2, coarse.full(2, first), "axial, most muscle"),
+            View(2, coarse.full(2, second), "axial, second level"),
+        )
     # The outermost slices of a scan are its worst.
     hip = max(min(low + 6.0 / step, high), high - HEAD_BELOW_TOP_MM / step)
     joint = View(2, coarse.full(2, hip), "axial, hip joint")
@@ -109,8 +118,11 @@ def _coronal(coarse: _Coarse) -> View:
     mask = coarse.femur if coarse.femur.any() else coarse.any
     # Head and shaft are not in one plane; the slice with most femur shows both best.
     count = mask.sum(axis=(0, 2)).astype(float)
-    return View(1, coarse.full(1, int(_smooth(count).argmax())), "coronal, femurs"
-                if coarse.femur.any() else "coronal, most muscle")
+    return View(
+        1,
+        coarse.full(1, int(_smooth(count).argmax())),
+        "coronal, femurs" if coarse.femur.any() else "coronal, most muscle",
+    )
 
 
 def _sagittal(coarse: _Coarse, z: tuple[int, int]) -> View:

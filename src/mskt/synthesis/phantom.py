@@ -62,10 +62,15 @@ def make_phantom(
     case = synthesise(_prepared(seed), seed=seed, spacing_mm=spacing_mm, config=config)
     person = _person(seed, case)
     image = Volume(
-        case.image, case.affine, subject=Subject(person["height_m"], person["weight_kg"]),
-        notes=(NOTE,), source={"format": "synthetic"})
-    return Phantom(image, Labels(case.labels, case.affine, atom_label_set()), person,
-                   _finite(case.meta))
+        case.image,
+        case.affine,
+        subject=Subject(person["height_m"], person["weight_kg"]),
+        notes=(NOTE,),
+        source={"format": "synthetic"},
+    )
+    return Phantom(
+        image, Labels(case.labels, case.affine, atom_label_set()), person, _finite(case.meta)
+    )
 
 
 def in_label_set(labels: Labels, target: LabelSet) -> Labels:
@@ -98,9 +103,16 @@ def atom_label_set() -> LabelSet:
         for name, side in atom.elements:
             offset = LEFT_OFFSET if side == "left" else 0
             full = name if side == "midline" else f"{name}_{side}"
-            structures.append(Structure(
-                atom.index + offset, full, tissue=atom.tissue, side=side,  # type: ignore[arg-type]
-                elements=frozenset({(name, side)}), color=_colour((name, side))))
+            structures.append(
+                Structure(
+                    atom.index + offset,
+                    full,
+                    tissue=atom.tissue,
+                    side=side,  # type: ignore[arg-type]
+                    elements=frozenset({(name, side)}),
+                    color=_colour((name, side)),
+                )
+            )
     return LabelSet("atoms", tuple(sorted(structures, key=lambda structure: structure.index)))
 
 
@@ -124,7 +136,9 @@ def _person(seed: int, case: SyntheticCase) -> dict[str, Any]:
     height_m = round(float(np.clip(height_cm, 140, 205)) / 100, 3)
     bmi = 17.0 + 0.28 * float(case.meta.get("fat_mm", 20.0)) + float(rng.normal(0, 1.5))
     return {
-        "sex": sex, "age": int(np.clip(rng.normal(62, 12), 20, 90)), "height_m": height_m,
+        "sex": sex,
+        "age": int(np.clip(rng.normal(62, 12), 20, 90)),
+        "height_m": height_m,
         "weight_kg": round(float(np.clip(bmi, 16, 45)) * height_m**2, 1),
     }
 
@@ -139,8 +153,9 @@ def _femur_mm(case: SyntheticCase) -> float:
         if len(where) < 10:
             continue
         points = where @ affine[:3, :3].T
-        axis = np.linalg.svd(points[:: max(1, len(points) // 5000)] - points.mean(0),
-                             full_matrices=False)[2][0]
+        axis = np.linalg.svd(
+            points[:: max(1, len(points) // 5000)] - points.mean(0), full_matrices=False
+        )[2][0]
         along = points @ axis
         best = max(best, float(along.max() - along.min()))
     return best

@@ -11,8 +11,18 @@ from mskt.testing.elsewhere import run_elsewhere
 from mskt.testing.outcome import Build, ConformanceError, NotApplicable, require
 
 HEAVY = (
-    "torch", "timm", "segmentation_models_pytorch", "monai", "scipy", "sklearn", "skimage",
-    "nibabel", "pydicom", "SimpleITK", "matplotlib", "pandas",
+    "torch",
+    "timm",
+    "segmentation_models_pytorch",
+    "monai",
+    "scipy",
+    "sklearn",
+    "skimage",
+    "nibabel",
+    "pydicom",
+    "SimpleITK",
+    "matplotlib",
+    "pandas",
 )
 
 
@@ -49,7 +59,9 @@ def check_announcement_is_light(build: Build) -> None:
         heavy = run_elsewhere(heavy_after_announcing, module)
     except ConformanceError as error:
         raise ConformanceError(f"importing {module!r} fails {error.fault}", error.remedy) from error
-    require(not heavy,
-            f"importing {module!r}, which announces the plugin, imports {', '.join(heavy)}",
-            "Keep the announcing module free of them: put the class into a module of its own and "
-            "give its address, 'package.module:Class'.")
+    require(
+        not heavy,
+        f"importing {module!r}, which announces the plugin, imports {', '.join(heavy)}",
+        "Keep the announcing module free of them: put the class into a module of its own and "
+        "give its address, 'package.module:Class'.",
+    )

@@ -40,7 +40,9 @@ def directed_distances_mm(
 
 
 def all_of(
-    prediction: Mask, reference: Mask, spacing_mm: tuple[float, float, float],
+    prediction: Mask,
+    reference: Mask,
+    spacing_mm: tuple[float, float, float],
     tolerance_mm: float = 2.0,
 ) -> dict[str, float]:
     """All metrics of two masks that are not empty, by name."""

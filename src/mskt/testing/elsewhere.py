@@ -30,8 +30,10 @@ def run_elsewhere(function: Callable[..., Any], *args: Any, timeout_s: float = 6
     try:
         request = pickle.dumps((function, args))
     except Exception as error:  # pickle raises three different types for the same fault
-        raise NotApplicable(f"the maker cannot be pickled ({error}); give a class or a function "
-                            "of a module instead of a lambda") from error
+        raise NotApplicable(
+            f"the maker cannot be pickled ({error}); give a class or a function "
+            "of a module instead of a lambda"
+        ) from error
     if b"__main__" in request:
         raise NotApplicable("the maker is defined in __main__; move it into a module")
     with tempfile.TemporaryDirectory() as folder:
@@ -39,7 +41,10 @@ def run_elsewhere(function: Callable[..., Any], *args: Any, timeout_s: float = 6
         done = subprocess.run(
             [sys.executable, "-m", "mskt.testing.elsewhere", folder],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            capture_output=True, text=True, timeout=timeout_s, check=False,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
         answer = Path(folder, _ANSWER)
         if done.returncode or not answer.exists():
@@ -47,7 +52,8 @@ def run_elsewhere(function: Callable[..., Any], *args: Any, timeout_s: float = 6
             raise ConformanceError(
                 f"in a fresh Python process: {lines[-1]}",
                 "Make the module importable by itself: nothing may depend on what the parent "
-                "process has imported or set.")
+                "process has imported or set.",
+            )
         # Written by our own child in a folder that only this user can read.
         return pickle.loads(answer.read_bytes())
 

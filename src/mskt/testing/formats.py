@@ -103,12 +103,15 @@ def _ct_slice(pixels: NDArray[Any], k: int, uids: tuple[str, str, str]) -> Any:
     return item
 
 
-IMAGES: Mapping[str, Writer] = MappingProxyType({
-    "NIfTI": _write_nifti("image.nii"),
-    "compressed NIfTI": _write_nifti("image.nii.gz"),
-    "NRRD": _write_itk("image.nrrd"),
-    "MetaImage": _write_itk("image.mha"),
-    "DICOM series": write_dicom,
-})
+IMAGES: Mapping[str, Writer] = MappingProxyType(
+    {
+        "NIfTI": _write_nifti("image.nii"),
+        "compressed NIfTI": _write_nifti("image.nii.gz"),
+        "NRRD": _write_itk("image.nrrd"),
+        "MetaImage": _write_itk("image.mha"),
+        "DICOM series": write_dicom,
+    }
+)
 MASKS: Mapping[str, Writer] = MappingProxyType(
-    {name: writer for name, writer in IMAGES.items() if name != "DICOM series"})
+    {name: writer for name, writer in IMAGES.items() if name != "DICOM series"}
+)

@@ -25,7 +25,9 @@ from mskt.testing.outcome import Build, ConformanceError, NotApplicable, require
 OPTIONS = LoadOptions()
 SHAPE = (40, 32, 12)
 DIRECTIONS: Mapping[str, NDArray[np.float64]] = {
-    "RAS": phantoms.RAS, "LPS": phantoms.LPS, "sagittal": phantoms.SAGITTAL,
+    "RAS": phantoms.RAS,
+    "LPS": phantoms.LPS,
+    "sagittal": phantoms.SAGITTAL,
     "oblique": phantoms.oblique(),
 }
 
@@ -49,7 +51,7 @@ def _example(
 
 
 def _image(directions: NDArray[np.float64] = phantoms.RAS) -> tuple[NDArray[np.int16], Grid]:
-    image = phantoms.phantom(SHAPE, (9.0, 8.0, 5.0), directions)
+    image = phantoms.phantom(SHAPE, (9.0, 8.0, 15.0), directions)  # bone in every orientation
     affine = image.affine.copy()
     affine[:3, 3] += (31, -22, 400)  # around the origin, a change of sign would go unnoticed
     return image.data.astype(np.int16), Grid(SHAPE, affine)
@@ -61,7 +63,8 @@ def _load(loader: Loader, name: str, path: Path) -> Volume:
     except Exception as error:
         raise ConformanceError(
             f"a good {name} was accepted, and load() raised {type(error).__name__}: {error}",
-            "Read it, or do not accept it.") from error
+            "Read it, or do not accept it.",
+        ) from error
 
 
 def check_loader_types(build: Build) -> None:
@@ -72,12 +75,16 @@ def check_loader_types(build: Build) -> None:
         for name, path in files:
             image = _load(loader, name, path)
             kinds = (str(image.data.dtype), str(image.affine.dtype))
-            require(kinds == ("float32", "float64"),
-                    f"{name}: data and affine have the types {kinds}",
-                    "Convert: data.astype(np.float32), affine.astype(np.float64).")
-            require(sorted(image.data.shape) == sorted(SHAPE),
-                    f"{name}: the shape is {image.data.shape}, written was {SHAPE}",
-                    "Drop trailing axes of length 1, and no other.")
+            require(
+                kinds == ("float32", "float64"),
+                f"{name}: data and affine have the types {kinds}",
+                "Convert: data.astype(np.float32), affine.astype(np.float64).",
+            )
+            require(
+                sorted(image.data.shape) == sorted(SHAPE),
+                f"{name}: the shape is {image.data.shape}, written was {SHAPE}",
+                "Drop trailing axes of length 1, and no other.",
+            )
 
 
 def check_loader_hounsfield(build: Build) -> None:
@@ -89,8 +96,11 @@ def check_loader_hounsfield(build: Build) -> None:
             image = _load(loader, name, path)
             found, expected = np.sort(image.data, axis=None), np.sort(data, axis=None)
             worst = float(np.abs(found - expected).max())
-            require(worst <= 0.51, f"{name}: HU are wrong by up to {worst:.4g}",
-                    "Apply slope and intercept of the header (scl_slope, RescaleSlope) once.")
+            require(
+                worst <= 0.51,
+                f"{name}: HU are wrong by up to {worst:.4g}",
+                "Apply slope and intercept of the header (scl_slope, RescaleSlope) once.",
+            )
 
 
 def check_loader_geometry(build: Build) -> None:
@@ -102,16 +112,20 @@ def check_loader_geometry(build: Build) -> None:
             for name, path in files:
                 image = _load(loader, name, path)
                 what = f"{name}, stored {orientation}"
-                require(image.grid.canonical().same_as(grid.canonical(), 1e-2),
-                        f"{what}: the voxels are at other places than written "
-                        f"(affine {np.round(image.affine, 2).tolist()})",
-                        "The affine maps array indices to RAS mm: turn LPS (DICOM, ITK) by "
-                        "negating x and y, and transpose it together with the array.")
+                require(
+                    image.grid.canonical().same_as(grid.canonical(), 1e-2),
+                    f"{what}: the voxels are at other places than written "
+                    f"(affine {np.round(image.affine, 2).tolist()})",
+                    "The affine maps array indices to RAS mm: turn LPS (DICOM, ITK) by "
+                    "negating x and y, and transpose it together with the array.",
+                )
                 placed = to_canonical(image.data, image.grid)
                 expected = to_canonical(data, grid)
-                require(float(np.abs(placed - expected).max()) <= 0.51,
-                        f"{what}: values are at wrong places",
-                        "Array axes and affine columns must be in the same order and direction.")
+                require(
+                    float(np.abs(placed - expected).max()) <= 0.51,
+                    f"{what}: values are at wrong places",
+                    "Array axes and affine columns must be in the same order and direction.",
+                )
 
 
 def check_loader_labels(build: Build) -> None:
@@ -124,14 +138,18 @@ def check_loader_labels(build: Build) -> None:
         for name, path in files:
             found, affine = loader.load_labels(path, OPTIONS)
             i, j, k = found.shape
-            require(np.issubdtype(found.dtype, np.integer),
-                    f"{name}: labels have the type {found.dtype}",
-                    "Return integers as stored; no scaling, no interpolation.")
+            require(
+                np.issubdtype(found.dtype, np.integer),
+                f"{name}: labels have the type {found.dtype}",
+                "Return integers as stored; no scaling, no interpolation.",
+            )
             there = Grid((i, j, k), affine)
-            require(there.canonical().same_as(grid.canonical(), 1e-2)
-                    and np.array_equal(to_canonical(found, there), to_canonical(labels, grid)),
-                    f"{name}: label values or their places are not those written",
-                    "Read labels with the same geometry as images.")
+            require(
+                there.canonical().same_as(grid.canonical(), 1e-2)
+                and np.array_equal(to_canonical(found, there), to_canonical(labels, grid)),
+                f"{name}: label values or their places are not those written",
+                "Read labels with the same geometry as images.",
+            )
 
 
 def _junk(folder: Path) -> list[Path]:
@@ -166,8 +184,11 @@ def check_loader_refuses_junk(build: Build) -> None:
             try:
                 accepted = loader.accepts(path)
             except Exception as error:  # accepts() looks at every file a user names
-                require(False, f"accepts() raised {type(error).__name__} for {what}: {error}",
-                        "Return False for what cannot be read.")
+                require(
+                    False,
+                    f"accepts() raised {type(error).__name__} for {what}: {error}",
+                    "Return False for what cannot be read.",
+                )
             if not accepted:
                 continue
             outcome = "gave a result"
@@ -177,8 +198,11 @@ def check_loader_refuses_junk(build: Build) -> None:
                 continue
             except Exception as error:  # any other type is what this check is about
                 outcome = f"raised {type(error).__name__}: {error}"
-            require(False, f"load() of the broken file {what} {outcome}",
-                    "Catch the library's errors and raise InputError(file name, fault, remedy).")
+            require(
+                False,
+                f"load() of the broken file {what} {outcome}",
+                "Catch the library's errors and raise InputError(file name, fault, remedy).",
+            )
 
 
 def check_loader_files_unchanged(build: Build) -> None:
@@ -191,8 +215,11 @@ def check_loader_files_unchanged(build: Build) -> None:
             before = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
             _load(loader, name, path)
             after = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
-            require(before == after, f"{name}: loading changed files beside the image",
-                    "Open for reading only; write nothing, not even a cache, next to the data.")
+            require(
+                before == after,
+                f"{name}: loading changed files beside the image",
+                "Open for reading only; write nothing, not even a cache, next to the data.",
+            )
 
 
 def _texts(image: Volume) -> str:
@@ -214,6 +241,9 @@ def check_loader_private(build: Build) -> None:
                 said.append(("the error for a damaged file", str(error)))
             for where, text in said:
                 leaks = [secret for secret in formats.SECRETS if secret in text.lower()]
-                require(not leaks, f"{name}: {where} contains {', '.join(leaks)}",
-                        "Keep geometry, HU, height and weight only; name files without their "
-                        "folder; pass on no header text and no library's message with a path.")
+                require(
+                    not leaks,
+                    f"{name}: {where} contains {', '.join(leaks)}",
+                    "Keep geometry, HU, height and weight only; name files without their "
+                    "folder; pass on no header text and no library's message with a path.",
+                )

@@ -89,9 +89,7 @@ def phantom(
     return Volume(hounsfield(grid), grid.affine, mask=kinds > 0)
 
 
-def stored_as(
-    image: Volume, order: tuple[int, int, int], flips: tuple[bool, bool, bool]
-) -> Volume:
+def stored_as(image: Volume, order: tuple[int, int, int], flips: tuple[bool, bool, bool]) -> Volume:
     """The same voxels at the same places, stored with permuted and reversed axes.
 
     Args:

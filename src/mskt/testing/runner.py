@@ -20,15 +20,22 @@ from mskt.testing import (
 )
 from mskt.testing.outcome import Build, Check, CheckResult, ConformanceError, NotApplicable
 
-_MODULES: Mapping[str, tuple[ModuleType, ...]] = MappingProxyType({
-    "segmenter": (segmenter_checks, segmenter_settings, announcement),
-    "uncertainty": (estimator_checks, announcement),
-    "metric": (metric_checks, announcement),
-    "loader": (loader_checks, announcement),
-})
-_INTERFACES: Mapping[str, type] = MappingProxyType({
-    "segmenter": Segmenter, "uncertainty": UncertaintyEstimator, "metric": Metric, "loader": Loader,
-})
+_MODULES: Mapping[str, tuple[ModuleType, ...]] = MappingProxyType(
+    {
+        "segmenter": (segmenter_checks, segmenter_settings, announcement),
+        "uncertainty": (estimator_checks, announcement),
+        "metric": (metric_checks, announcement),
+        "loader": (loader_checks, announcement),
+    }
+)
+_INTERFACES: Mapping[str, type] = MappingProxyType(
+    {
+        "segmenter": Segmenter,
+        "uncertainty": UncertaintyEstimator,
+        "metric": Metric,
+        "loader": Loader,
+    }
+)
 SUBPROCESS_CHECKS = frozenset({"check_segmenter_spawn", "check_announcement_is_light"})
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -42,8 +49,11 @@ def checks_for(kind: str) -> tuple[Check, ...]:
     if kind not in _MODULES:
         raise UsageError("", f"no kind of plugin named {kind!r}.", suggestion(kind, list(_MODULES)))
     return tuple(
-        value for module in _MODULES[kind] for name, value in vars(module).items()
-        if name.startswith("check_") and value.__module__ == module.__name__)
+        value
+        for module in _MODULES[kind]
+        for name, value in vars(module).items()
+        if name.startswith("check_") and value.__module__ == module.__name__
+    )
 
 
 def kind_of(build: Build) -> str:
@@ -60,8 +70,10 @@ def kind_of(build: Build) -> str:
         if issubclass(made, interface):
             return kind
     raise UsageError(
-        "", f"{made.__name__} is no plugin object.",
-        f"Derive it from one of {', '.join(f'mskt.{i.__name__}' for i in _INTERFACES.values())}.")
+        "",
+        f"{made.__name__} is no plugin object.",
+        f"Derive it from one of {', '.join(f'mskt.{i.__name__}' for i in _INTERFACES.values())}.",
+    )
 
 
 def name_of(check: Check) -> str:
@@ -76,8 +88,11 @@ def refuse_unknown(kind: str, expected_failures: Mapping[str, str]) -> None:
         if name not in names:
             raise UsageError("", f"no check named {name!r} for a {kind}.", suggestion(name, names))
         if not reason.strip():
-            raise UsageError("", f"the expected failure of {name} has no reason.",
-                             f"Write why: expected_failures={{{name!r}: '…'}}.")
+            raise UsageError(
+                "",
+                f"the expected failure of {name} has no reason.",
+                f"Write why: expected_failures={{{name!r}: '…'}}.",
+            )
 
 
 def run_check(check: Check, build: Build, reason: str | None = None) -> CheckResult:
@@ -96,16 +111,24 @@ def run_check(check: Check, build: Build, reason: str | None = None) -> CheckRes
     except ConformanceError as error:
         message = str(error)
     except Exception as error:  # plugin code may raise anything
-        message = (f"{type(error).__name__}: {error}\n"
-                   f"The plugin raised this while the check called it as its interface says: "
-                   f"{_innermost(error)}.")
+        message = (
+            f"{type(error).__name__}: {error}\n"
+            f"The plugin raised this while the check called it as its interface says: "
+            f"{_innermost(error)}."
+        )
     else:
         if reason is None:
             return CheckResult(name, "passed")
-        return CheckResult(name, "xpass", f"expected to fail ({reason}), but passed\n"
-                           "Remove it from expected_failures.")
-    return CheckResult(name, "failed", message) if reason is None else \
-        CheckResult(name, "xfail", reason)
+        return CheckResult(
+            name,
+            "xpass",
+            f"expected to fail ({reason}), but passed\nRemove it from expected_failures.",
+        )
+    return (
+        CheckResult(name, "failed", message)
+        if reason is None
+        else CheckResult(name, "xfail", reason)
+    )
 
 
 def _innermost(error: BaseException) -> str:
@@ -134,5 +157,6 @@ def run_checks(
     """
     kind = kind_of(build) if kind is None else kind
     refuse_unknown(kind, expected_failures)
-    return [run_check(check, build, expected_failures.get(name_of(check)))
-            for check in checks_for(kind)]
+    return [
+        run_check(check, build, expected_failures.get(name_of(check))) for check in checks_for(kind)
+    ]

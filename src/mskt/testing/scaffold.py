@@ -33,11 +33,16 @@ def write_project(name: str, folder: Path) -> list[Path]:
         OutputError: there is something already.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*", name):
-        raise UsageError("", f"{name!r} cannot be the name of a plugin.",
-                         "Use lower case letters, digits, '_' or '-', beginning with a letter.")
+        raise UsageError(
+            "",
+            f"{name!r} cannot be the name of a plugin.",
+            "Use lower case letters, digits, '_' or '-', beginning with a letter.",
+        )
     words = re.split("[_-]", name)
     facts = {
-        "name": name, "project": f"mskt-{'-'.join(words)}", "package": f"mskt_{'_'.join(words)}",
+        "name": name,
+        "project": f"mskt-{'-'.join(words)}",
+        "package": f"mskt_{'_'.join(words)}",
         "classname": "".join(word.capitalize() for word in words),
     }
     project = folder / facts["project"]

@@ -37,7 +37,11 @@ def middle(regions: Sequence[Region]) -> Region:
 
 
 def one_draw(
-    segmenter: Segmenter, grid: Volume, *, index: int = 0, seed: int = SEED,
+    segmenter: Segmenter,
+    grid: Volume,
+    *,
+    index: int = 0,
+    seed: int = SEED,
     region: Region | None = None,
 ) -> Tensor:
     """One draw, by default of the middle region."""
@@ -66,35 +70,53 @@ def require_probabilities(
 ) -> None:
     """Fail unless a draw has the right shape and is finite, non-negative and sums to 1."""
     expected = (classes, *shape)
-    require(tuple(draw.shape) == expected,
-            f"{where}: draw() gave the shape {tuple(draw.shape)}, expected {expected}",
-            "Return (number of classes with background, *region.shape): crop what was padded and "
-            "drop the batch axis.")
+    require(
+        tuple(draw.shape) == expected,
+        f"{where}: draw() gave the shape {tuple(draw.shape)}, expected {expected}",
+        "Return (number of classes with background, *region.shape): crop what was padded and "
+        "drop the batch axis.",
+    )
     found = values(draw)
-    require(np.isfinite(found).all(), f"{where}: draw() gave values that are not finite",
-            "Look for a division by zero or an overflow; clip the HU before the network.")
-    require(found.min() >= 0, f"{where}: a probability is {found.min():.3g}",
-            "Return probabilities, not logits: apply softmax over the classes.")
+    require(
+        np.isfinite(found).all(),
+        f"{where}: draw() gave values that are not finite",
+        "Look for a division by zero or an overflow; clip the HU before the network.",
+    )
+    require(
+        found.min() >= 0,
+        f"{where}: a probability is {found.min():.3g}",
+        "Return probabilities, not logits: apply softmax over the classes.",
+    )
     sums = found.sum(axis=0)
     worst = sums.flat[np.abs(sums - 1).argmax()]
-    require(abs(worst - 1) <= max(1e-3, tolerance(draw)),
-            f"{where}: probabilities of a voxel sum to {worst:.4g}",
-            "Apply softmax over the class axis (0); no sigmoid class by class.")
+    require(
+        abs(worst - 1) <= max(1e-3, tolerance(draw)),
+        f"{where}: probabilities of a voxel sum to {worst:.4g}",
+        "Apply softmax over the class axis (0); no sigmoid class by class.",
+    )
 
 
 def check_segmenter_labels(build: Build) -> None:
     """Classes are a label set with the indices 1 … n, and tags are a Tags object."""
     segmenter = build()
     label_set = getattr(segmenter, "label_set", None)
-    require(label_set is not None, "the segmenter has no label_set",
-            "Set the attribute: label_set = label_set('msk22'), or a LabelSet of your own.")
+    require(
+        label_set is not None,
+        "the segmenter has no label_set",
+        "Set the attribute: label_set = label_set('msk22'), or a LabelSet of your own.",
+    )
     indices = [structure.index for structure in segmenter.label_set.structures]
-    require(indices == list(range(1, len(indices) + 1)),
-            f"the structures of label_set have the indices {indices[:8]}",
-            "Number them 1 … n in the order of the channels: channel n is structure n, channel 0 "
-            "background.")
-    require(isinstance(segmenter.tags, Tags), f"tags is {segmenter.tags!r}",
-            "Set tags = Tags(…), or leave it out for a deterministic network.")
+    require(
+        indices == list(range(1, len(indices) + 1)),
+        f"the structures of label_set have the indices {indices[:8]}",
+        "Number them 1 … n in the order of the channels: channel n is structure n, channel 0 "
+        "background.",
+    )
+    require(
+        isinstance(segmenter.tags, Tags),
+        f"tags is {segmenter.tags!r}",
+        "Set tags = Tags(…), or leave it out for a deterministic network.",
+    )
 
 
 def check_segmenter_describe(build: Build) -> None:
@@ -105,8 +127,11 @@ def check_segmenter_describe(build: Build) -> None:
         fault = ""
     except (TypeError, ValueError) as error:
         fault = str(error)
-    require(not fault, f"describe() cannot be written to run.json ({fault})",
-            "Return a mapping of names to strings, numbers, lists: str() paths and devices.")
+    require(
+        not fault,
+        f"describe() cannot be written to run.json ({fault})",
+        "Return a mapping of names to strings, numbers, lists: str() paths and devices.",
+    )
 
 
 def check_segmenter_output_shape(build: Build) -> None:
@@ -118,11 +143,13 @@ def check_segmenter_output_shape(build: Build) -> None:
     for region in (middle(segmenter.regions(grid)), odd_box):
         draw = one_draw(segmenter, grid, region=region)
         expected = (len(segmenter.labels), *region.shape)
-        require(tuple(draw.shape) == expected,
-                f"draw() of a region {region.shape} has the shape {tuple(draw.shape)}, "
-                f"expected {expected}",
-                "Return (number of classes with background, *region.shape): crop what was padded "
-                "and drop the batch axis.")
+        require(
+            tuple(draw.shape) == expected,
+            f"draw() of a region {region.shape} has the shape {tuple(draw.shape)}, "
+            f"expected {expected}",
+            "Return (number of classes with background, *region.shape): crop what was padded "
+            "and drop the batch axis.",
+        )
 
 
 def check_segmenter_probabilities(build: Build) -> None:
@@ -150,21 +177,33 @@ def check_segmenter_dtype_and_device(build: Build) -> None:
     """All draws share one floating type, at least bfloat16, and one device."""
     segmenter = build()
     grid = working_grid(segmenter)
-    draws = [one_draw(segmenter, grid, region=region, index=index)
-             for region in segmenter.regions(grid)[:2] for index in (0, 1)]
+    draws = [
+        one_draw(segmenter, grid, region=region, index=index)
+        for region in segmenter.regions(grid)[:2]
+        for index in (0, 1)
+    ]
     kinds = {(str(draw.dtype), str(draw.device)) for draw in draws}
-    require(draws[0].is_floating_point() and draws[0].element_size() >= 2,
-            f"draws have the type {draws[0].dtype}", "Return bfloat16, float16 or float32.")
-    require(len(kinds) == 1, f"draws have different types or devices: {sorted(kinds)}",
-            "Convert at the end of draw(), the same way for every region and index.")
+    require(
+        draws[0].is_floating_point() and draws[0].element_size() >= 2,
+        f"draws have the type {draws[0].dtype}",
+        "Return bfloat16, float16 or float32.",
+    )
+    require(
+        len(kinds) == 1,
+        f"draws have different types or devices: {sorted(kinds)}",
+        "Convert at the end of draw(), the same way for every region and index.",
+    )
 
 
 def check_segmenter_no_graph(build: Build) -> None:
     """Draws carry no autograd graph, which would keep all activations in memory."""
     segmenter = build()
     draw = one_draw(segmenter, working_grid(segmenter))
-    require(not draw.requires_grad, "the draw requires a gradient: it keeps every activation alive",
-            "Compute under torch.inference_mode() or torch.no_grad().")
+    require(
+        not draw.requires_grad,
+        "the draw requires a gradient: it keeps every activation alive",
+        "Compute under torch.inference_mode() or torch.no_grad().",
+    )
 
 
 def check_segmenter_input_unchanged(build: Build) -> None:
@@ -179,9 +218,12 @@ def check_segmenter_input_unchanged(build: Build) -> None:
         before = {name: array.copy() for name, array in arrays.items()}
         one_draw(segmenter, segmenter.prepare(volume)[0] if volume is image else volume)
         for name, array in arrays.items():
-            require(np.array_equal(array, before[name]), f"{name} of {what} was changed",
-                    "Work on a copy: torch.from_numpy and views share memory with the image, so "
-                    "in-place operations (-=, clip(out=…), .mul_()) write into it.")
+            require(
+                np.array_equal(array, before[name]),
+                f"{name} of {what} was changed",
+                "Work on a copy: torch.from_numpy and views share memory with the image, so "
+                "in-place operations (-=, clip(out=…), .mul_()) write into it.",
+            )
 
 
 def check_segmenter_pure(build: Build) -> None:
@@ -191,19 +233,24 @@ def check_segmenter_pure(build: Build) -> None:
     regions = segmenter.regions(grid)
     first = one_draw(segmenter, grid, index=1)
     one_draw(segmenter, grid, index=3, seed=SEED + 1, region=regions[0])
-    require(same(first, one_draw(segmenter, grid, index=1)),
-            "draw() gives another result when called again with the same arguments",
-            "Keep no state between draws, put batch norm and the network into eval mode, and "
-            "derive randomness from (seed, index) with mskt.core.seeding.")
+    require(
+        same(first, one_draw(segmenter, grid, index=1)),
+        "draw() gives another result when called again with the same arguments",
+        "Keep no state between draws, put batch norm and the network into eval mode, and "
+        "derive randomness from (seed, index) with mskt.core.seeding.",
+    )
 
 
 def check_segmenter_fresh_instance(build: Build) -> None:
     """Two objects made by the same call agree."""
     grid = working_grid(build())
     first, second = one_draw(build(), grid), one_draw(build(), grid)
-    require(same(first, second), "two objects made with the same options give different draws",
-            "Load weights, or initialise them from a fixed seed of their own generator "
-            "(torch.Generator().manual_seed(…)), never from the global one.")
+    require(
+        same(first, second),
+        "two objects made with the same options give different draws",
+        "Load weights, or initialise them from a fixed seed of their own generator "
+        "(torch.Generator().manual_seed(…)), never from the global one.",
+    )
 
 
 def _generator_states() -> dict[str, bytes]:
@@ -225,13 +272,19 @@ def check_segmenter_global_rng(build: Build) -> None:
     before = _generator_states()
     first = one_draw(segmenter, grid)
     changed = [name for name, state in _generator_states().items() if state != before[name]]
-    require(not changed, f"draw() uses or seeds the global generator of {', '.join(changed)}",
-            "Take random numbers from mskt.core.seeding or a torch.Generator of your own, made "
-            "from (seed, index).")
+    require(
+        not changed,
+        f"draw() uses or seeds the global generator of {', '.join(changed)}",
+        "Take random numbers from mskt.core.seeding or a torch.Generator of your own, made "
+        "from (seed, index).",
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        require(same(first, one_draw(segmenter, grid)), "the draw depends on torch's global seed",
-                "Take random numbers from (seed, index) alone.")
+        require(
+            same(first, one_draw(segmenter, grid)),
+            "the draw depends on torch's global seed",
+            "Take random numbers from (seed, index) alone.",
+        )
 
 
 def check_segmenter_stochastic_tag(build: Build) -> None:
@@ -243,44 +296,59 @@ def check_segmenter_stochastic_tag(build: Build) -> None:
     other = one_draw(segmenter, grid, index=tags.members)
     reseeded = one_draw(segmenter, grid, index=0, seed=SEED + 1)
     if not tags.stochastic:
-        require(same(first, other) and same(first, reseeded),
-                "tags say stochastic=False, but draws of the same member differ",
-                "Set Tags(stochastic=True), or switch dropout off (eval mode).")
+        require(
+            same(first, other) and same(first, reseeded),
+            "tags say stochastic=False, but draws of the same member differ",
+            "Set Tags(stochastic=True), or switch dropout off (eval mode).",
+        )
         return
     for what, draw in (("index", other), ("seed", reseeded)):
-        require(not np.array_equal(values(first), values(draw)),
-                f"tags say stochastic=True, but draws with another {what} are identical",
-                f"Make the draw depend on {what} (dropout masks from key(seed, index, …)), or set "
-                "Tags(stochastic=False).")
+        require(
+            not np.array_equal(values(first), values(draw)),
+            f"tags say stochastic=True, but draws with another {what} are identical",
+            f"Make the draw depend on {what} (dropout masks from key(seed, index, …)), or set "
+            "Tags(stochastic=False).",
+        )
 
 
 def check_segmenter_members_tag(build: Build) -> None:
     """An ensemble has as many different members as its tag says, used in turn."""
     segmenter = build()
     members = segmenter.tags.members
-    require(isinstance(members, int) and members >= 1, f"tags.members is {members!r}",
-            "Set the number of ensemble members; 1 for a single network.")
+    require(
+        isinstance(members, int) and members >= 1,
+        f"tags.members is {members!r}",
+        "Set the number of ensemble members; 1 for a single network.",
+    )
     if members == 1:
         raise NotApplicable("one member: not an ensemble")
     grid = working_grid(segmenter)
     draws = [values(one_draw(segmenter, grid, index=index)) for index in range(members)]
     twins = [(a, b) for a in range(members) for b in range(a) if np.array_equal(draws[a], draws[b])]
-    require(not twins, f"tags say members={members}, but members {twins[:1]} give identical draws",
-            "Use member index % members in draw(), and count members without duplicates.")
+    require(
+        not twins,
+        f"tags say members={members}, but members {twins[:1]} give identical draws",
+        "Use member index % members in draw(), and count members without duplicates.",
+    )
     if not segmenter.tags.stochastic:
         again = values(one_draw(segmenter, grid, index=members))
-        require(np.abs(again - draws[0]).max() <= 3e-2,
-                f"draw {members} is not member 0 again", "Use member index % members in draw().")
+        require(
+            np.abs(again - draws[0]).max() <= 3e-2,
+            f"draw {members} is not member 0 again",
+            "Use member index % members in draw().",
+        )
 
 
 def check_segmenter_fast_draws_tag(build: Build) -> None:
     """The tag says fast_draws if and only if the method draw_many exists."""
     segmenter = build()
     has = callable(getattr(segmenter, "draw_many", None))
-    require(has == segmenter.tags.fast_draws,
-            f"tags say fast_draws={segmenter.tags.fast_draws}, but draw_many "
-            f"{'exists' if has else 'does not exist'}",
-            "Set Tags(fast_draws=True) if and only if the class has draw_many().")
+    require(
+        has == segmenter.tags.fast_draws,
+        f"tags say fast_draws={segmenter.tags.fast_draws}, but draw_many "
+        f"{'exists' if has else 'does not exist'}",
+        "Set Tags(fast_draws=True) if and only if the class has draw_many().",
+    )
 
 
 def check_segmenter_fast_equals_plain(build: Build) -> None:
@@ -294,11 +362,13 @@ def check_segmenter_fast_equals_plain(build: Build) -> None:
     require(len(fast) == 3, f"draw_many(count=3) yields {len(fast)} draws", "Yield count draws.")
     for index, found in enumerate(fast):
         plain = one_draw(segmenter, grid, index=index)
-        require(found.shape == tuple(plain.shape)
-                and np.abs(found - values(plain)).max() <= tolerance(plain),
-                f"draw {index} of draw_many() is not draw(index={index})",
-                "Use the same keys (seed, index) in both paths, and yield copies, not one buffer "
-                "that is overwritten.")
+        require(
+            found.shape == tuple(plain.shape)
+            and np.abs(found - values(plain)).max() <= tolerance(plain),
+            f"draw {index} of draw_many() is not draw(index={index})",
+            "Use the same keys (seed, index) in both paths, and yield copies, not one buffer "
+            "that is overwritten.",
+        )
 
 
 def _boxes_hit(regions: Sequence[Region], shape: tuple[int, int, int]) -> NDArray[np.uint16]:
@@ -316,18 +386,28 @@ def check_segmenter_regions(build: Build) -> None:
             size = grid.grid.shape
             regions = segmenter.regions(grid)
             inside = all(
-                0 <= a < b <= n for r in regions
-                for a, b, n in zip(r.start, r.stop, size, strict=True))
-            require(inside, f"regions() of a grid {size} gives a box that is empty or outside",
-                    "Clip stop to image.data.shape, and leave empty boxes out.")
+                0 <= a < b <= n
+                for r in regions
+                for a, b, n in zip(r.start, r.stop, size, strict=True)
+            )
+            require(
+                inside,
+                f"regions() of a grid {size} gives a box that is empty or outside",
+                "Clip stop to image.data.shape, and leave empty boxes out.",
+            )
             hit = _boxes_hit(regions, size)
-            require(hit.min() == 1 and hit.max() == 1,
-                    f"regions() of a grid {size} cover voxels {hit.min()} to {hit.max()} times",
-                    "Cover every voxel exactly once: overlap belongs inside draw().")
+            require(
+                hit.min() == 1 and hit.max() == 1,
+                f"regions() of a grid {size} cover voxels {hit.min()} to {hit.max()} times",
+                "Cover every voxel exactly once: overlap belongs inside draw().",
+            )
             slabs = [(r.start[2], r.stop[2]) for r in regions]
             ordered = all(a == b or a[1] <= b[0] for a, b in pairwise(slabs))
-            require(ordered, f"regions() of a grid {size} are not ordered in slabs",
-                    "Sort by start[2], and give boxes with the same start[2] the same stop[2].")
+            require(
+                ordered,
+                f"regions() of a grid {size} are not ordered in slabs",
+                "Sort by start[2], and give boxes with the same start[2] the same stop[2].",
+            )
 
 
 def check_segmenter_region_size(build: Build) -> None:
@@ -339,8 +419,11 @@ def check_segmenter_region_size(build: Build) -> None:
     large = Volume(data, phantoms.centred_affine(shape, (0.7, 0.7, 1.0)))
     voxels = max(int(np.prod(region.shape)) for region in segmenter.regions(large))
     gib = voxels * len(segmenter.labels) * 4 / 2**30
-    require(gib <= 4, f"one draw of one region of a grid {shape} takes {gib:.1f} GiB",
-            "Override regions(): return slabs of a few slices along the last axis.")
+    require(
+        gib <= 4,
+        f"one draw of one region of a grid {shape} takes {gib:.1f} GiB",
+        "Override regions(): return slabs of a few slices along the last axis.",
+    )
 
 
 def check_segmenter_region_independence(build: Build) -> None:
@@ -361,12 +444,22 @@ def check_segmenter_region_independence(build: Build) -> None:
                 continue
             whole = one_draw(segmenter, grid, region=region)
             mine, theirs = (
-                values(d)[(slice(None), *(slice(a - o, b - o) for a, b, o in
-                                          zip(start, stop, r.start, strict=True)))]
-                for d, r in ((draw, box), (whole, region)))
+                values(d)[
+                    (
+                        slice(None),
+                        *(
+                            slice(a - o, b - o)
+                            for a, b, o in zip(start, stop, r.start, strict=True)
+                        ),
+                    )
+                ]
+                for d, r in ((draw, box), (whole, region))
+            )
             worst = float(np.abs(mine - theirs).max())
-            require(worst <= tolerance(draw),
-                    f"the same voxels differ by {worst:.2g} between the regions {box} and {region}",
-                    "Nothing may depend on the box: read context around the region from the image "
-                    "(padding only where the image ends), normalise with constants or with the "
-                    "whole image, and key dropout masks by place in the grid.")
+            require(
+                worst <= tolerance(draw),
+                f"the same voxels differ by {worst:.2g} between the regions {box} and {region}",
+                "Nothing may depend on the box: read context around the region from the image "
+                "(padding only where the image ends), normalise with constants or with the "
+                "whole image, and key dropout masks by place in the grid.",
+            )

@@ -60,10 +60,12 @@ def check_segmenter_orientation(build: Build) -> None:
     ):
         found = _canonical_labels(build, phantoms.stored_as(image, order, flips))
         agree = float((found == expected).mean())
-        require(agree >= 0.995,
-                f"stored as {name}, {100 * (1 - agree):.1f} % of the voxels get other labels",
-                "Bring the image into one orientation in prepare(), for example with "
-                "mskt.core.volume.to_canonical; the way back is the affine you return.")
+        require(
+            agree >= 0.995,
+            f"stored as {name}, {100 * (1 - agree):.1f} % of the voxels get other labels",
+            "Bring the image into one orientation in prepare(), for example with "
+            "mskt.core.volume.to_canonical; the way back is the affine you return.",
+        )
 
 
 def check_segmenter_mirror(build: Build) -> None:
@@ -82,9 +84,11 @@ def check_segmenter_mirror(build: Build) -> None:
             if name.endswith(f"_{side}"):
                 swap[index] = names.get(f"{name.removesuffix(side)}{other}", index)
     agree = float((swap[back] == plain).mean())
-    require(agree >= 0.99,
-            f"in the mirrored image {100 * (1 - agree):.1f} % of the voxels stay on their side",
-            "Do not claim mirror_symmetric in describe(), or average with the mirrored image.")
+    require(
+        agree >= 0.99,
+        f"in the mirrored image {100 * (1 - agree):.1f} % of the voxels stay on their side",
+        "Do not claim mirror_symmetric in describe(), or average with the mirrored image.",
+    )
 
 
 def _require_works(build: Build, image: Volume, where: str) -> None:
@@ -97,7 +101,8 @@ def _require_works(build: Build, image: Volume, where: str) -> None:
             except Exception as error:
                 raise ConformanceError(
                     f"{where}: draw() raised {type(error).__name__}: {error}",
-                    "Pad the image to what the network needs, and crop the result.") from error
+                    "Pad the image to what the network needs, and crop the result.",
+                ) from error
             require_probabilities(draw, len(segmenter.labels), region.shape, where)
 
 
@@ -131,9 +136,11 @@ def check_segmenter_strided_input(build: Build) -> None:
             "torch.from_numpy takes no negative strides: use np.ascontiguousarray first.",
         ) from error
     segmenter = build()
-    require(same(found, one_draw(segmenter, working_grid(segmenter, plain))),
-            "an image that is a reversed view gives another result than its copy",
-            "Index the array, do not read its buffer.")
+    require(
+        same(found, one_draw(segmenter, working_grid(segmenter, plain))),
+        "an image that is a reversed view gives another result than its copy",
+        "Index the array, do not read its buffer.",
+    )
 
 
 def check_segmenter_memory(build: Build) -> None:
@@ -153,10 +160,12 @@ def check_segmenter_memory(build: Build) -> None:
     classes = len(segmenter.labels)
     # The image may be copied and normalised in float64, twice; probabilities may not be held.
     allowed = max(24.0, 3.0 * classes)
-    require(growth <= allowed,
-            f"one draw of two slices takes {growth:.0f} bytes more for each further voxel of the "
-            f"image (probabilities of all {classes} classes: {4 * classes})",
-            "Compute the region asked for with the context it needs, not the whole image.")
+    require(
+        growth <= allowed,
+        f"one draw of two slices takes {growth:.0f} bytes more for each further voxel of the "
+        f"image (probabilities of all {classes} classes: {4 * classes})",
+        "Compute the region asked for with the context it needs, not the whole image.",
+    )
 
 
 @contextmanager
@@ -168,9 +177,11 @@ def _no_network() -> Iterator[list[str]]:
         calls.append(str(args[-1] if len(args) == 2 else args[:1]))
         raise OSError("the conformance check allows no network access")
 
-    with mock.patch.object(socket.socket, "connect", refuse), \
-            mock.patch.object(socket, "create_connection", refuse), \
-            mock.patch.object(socket, "getaddrinfo", refuse):
+    with (
+        mock.patch.object(socket.socket, "connect", refuse),
+        mock.patch.object(socket, "create_connection", refuse),
+        mock.patch.object(socket, "getaddrinfo", refuse),
+    ):
         yield calls
 
 
@@ -185,9 +196,12 @@ def check_segmenter_no_network(build: Build) -> None:
             if not calls:
                 raise
             fault = f" ({type(error).__name__})"
-    require(not calls, f"the network is used while building or drawing{fault}",
-            "Hospitals have no internet: read weights from a local file that was fetched before "
-            "('mskt models fetch'), and build networks with pretrained=False.")
+    require(
+        not calls,
+        f"the network is used while building or drawing{fault}",
+        "Hospitals have no internet: read weights from a local file that was fetched before "
+        "('mskt models fetch'), and build networks with pretrained=False.",
+    )
 
 
 def _draw_here(build: Build) -> tuple[NDArray[np.float32], float]:
@@ -200,7 +214,9 @@ def check_segmenter_spawn(build: Build) -> None:
     """A worker process makes the same draw."""
     there, _ = run_elsewhere(_draw_here, build)
     here, allowed = _draw_here(build)
-    require(here.shape == there.shape and np.abs(here - there).max() <= allowed,
-            "another Python process gives another draw",
-            "Let nothing depend on the process: no hash() of strings (salted), no process id or "
-            "time in a seed, no state set at import by somebody else.")
+    require(
+        here.shape == there.shape and np.abs(here - there).max() <= allowed,
+        "another Python process gives another draw",
+        "Let nothing depend on the process: no hash() of strings (salted), no process id or "
+        "time in a seed, no state set at import by somebody else.",
+    )

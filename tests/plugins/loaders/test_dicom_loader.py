@@ -146,7 +146,7 @@ def test_zip_with_folders_and_junk(tmp_path):
     for path in (tmp_path / "s.zip", tmp_path / "s"):
         read = LOADER.load(path, PLAIN)
         assert read.data.shape == (24, 20, 12)
-        assert read.notes == ("1 files that are no DICOM files were skipped.",)
+        assert read.notes == ("Skipped, not DICOM: 1 file.",)
 
 
 @pytest.mark.parametrize("value", [-3000, 32767])
@@ -157,7 +157,7 @@ def test_padding_is_air(tmp_path, value):
         stored = np.frombuffer(dataset.PixelData, "<i2").copy().reshape(20, 24)
         stored[:2] = value
         dataset.PixelData = stored.tobytes()
-        dataset.PixelPaddingValue = value
+        dataset.add_new("PixelPaddingValue", "SS", value)
 
     edit(files, change)
     read = LOADER.load(tmp_path / "s", PLAIN)
@@ -167,7 +167,7 @@ def test_padding_is_air(tmp_path, value):
 def test_padding_inside_the_range_of_tissue_is_left_alone(tmp_path):
     files = series(tmp_path / "s")
     expected = LOADER.load(tmp_path / "s", PLAIN).data
-    edit(files, lambda dataset: setattr(dataset, "PixelPaddingValue", 1079))
+    edit(files, lambda dataset: dataset.add_new("PixelPaddingValue", "SS", 1079))
     assert np.array_equal(LOADER.load(tmp_path / "s", PLAIN).data, expected)
 
 
@@ -217,7 +217,7 @@ def test_a_codec_that_nothing_can_decode(tmp_path):
 
 def test_a_changing_interval_is_resampled_from_true_positions(tmp_path):
     image = volume((10, 9, 61), (1.0, 1.0, 1.0))
-    ramp = np.linspace(-40, 40, 61, dtype=np.float32)
+    ramp = np.linspace(0, 80, 61, dtype=np.float32)
     image = Volume(image.data + ramp.round(), image.affine)
     series(tmp_path / "s", image, interval_schedule=[(20, 2), (24, 6), (100, 1)])
     assert len(list((tmp_path / "s").iterdir())) == 1 + 10 + 4 + 16
@@ -372,12 +372,24 @@ def test_headers_that_are_refused(tmp_path, keyword, value, kind, words):
 # --- damaged and hostile files ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("keep", [140, 500, 1400, -20])
-def test_a_truncated_slice(tmp_path, keep):
+@pytest.mark.parametrize("keep", [140, 500, 900, 1400, -20])
+@pytest.mark.parametrize("index", [4, -1])
+def test_a_truncated_slice(tmp_path, keep, index):
     files = series(tmp_path / "s")
-    files[4].write_bytes(files[4].read_bytes()[:keep])
+    files[index].write_bytes(files[index].read_bytes()[:keep])
     text = refusal(tmp_path / "s")
-    assert "IM0005.dcm" in text or "lack" in text or "missing" in text, text
+    assert text.startswith(f"{files[index].name}: ") and "truncated or damaged" in text, text
+
+
+def test_objects_without_an_image_are_passed_over(tmp_path):
+    files = series(tmp_path / "s")
+    dataset = pydicom.dcmread(files[0])
+    for keyword in ("Rows", "Columns", "PixelData"):
+        delattr(dataset, keyword)
+    dataset.SOPClassUID, dataset.Modality = "1.2.840.10008.5.1.4.1.1.88.67", "SR"
+    dataset.save_as(tmp_path / "s" / "dose.dcm")
+    read = LOADER.load(tmp_path / "s", PLAIN)
+    assert read.notes == ("Skipped, DICOM without an image: 1 SR.",)
 
 
 def test_nothing_to_read(tmp_path):
@@ -386,7 +398,7 @@ def test_nothing_to_read(tmp_path):
     assert not LOADER.accepts(tmp_path / "empty")
     (tmp_path / "junk").mkdir()
     (tmp_path / "junk" / "a.png").write_bytes(b"\x89PNG" * 100)
-    assert "holds no DICOM files (1 other files)" in refusal(tmp_path / "junk")
+    assert "holds no DICOM files (other files: 1)" in refusal(tmp_path / "junk")
 
 
 def test_a_single_file(tmp_path):
@@ -441,8 +453,8 @@ def personal(dataset: pydicom.Dataset) -> None:
 
 def damaged(name: str, files: list[Path]) -> None:
     changes: dict[str, Callable[[], object]] = {
-        "intact": lambda: None,
-        "missing": lambda: files[5].unlink(),
+        "intact": list,
+        "missing": files[5].unlink,
         "twice": lambda: shutil.copy(files[5], files[5].with_name("copy.dcm")),
         "modality": lambda: edit(files, lambda dataset: setattr(dataset, "Modality", "MR")),
         "unscaled": lambda: edit(files, lambda dataset: delattr(dataset, "RescaleSlope")),

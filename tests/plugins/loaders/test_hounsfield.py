@@ -40,7 +40,7 @@ def test_ct_is_accepted_without_a_note():
 
 
 def test_a_crop_inside_the_body_is_accepted():
-    inside = thigh((60, 60, 12))[10:50, 10:50]
+    inside = thigh((60, 60, 12))[13:47, 13:47]
     assert inside.min() > -200
     assert settle_values(inside.copy(), "scan.nii", PLAIN) == []
 
@@ -59,8 +59,15 @@ def test_padding_becomes_air(padding):
     assert data.min() == -1024 and (data[:3] == -1024).all()
     assert notes == [
         f"12 % of the voxels were below −1024 HU (lowest {padding:g}: padding outside "
-        "the scanned circle, or noise) and were set to −1024 HU."
+        "the scanned circle) and were set to −1024 HU."
     ]
+
+
+def test_noise_in_air_is_left_alone():
+    data = thigh()
+    data[0] = -1040
+    before = data.copy()
+    assert settle_values(data, "scan.nii", PLAIN) == [] and np.array_equal(data, before)
 
 
 def test_windowed_values_are_noted():

@@ -26,8 +26,10 @@ AXES = [
 
 def save(path: Path, data, affine=None, *, sform=1, qform=1, unit="mm", kind=nib.Nifti1Image):
     affine = np.diag([0.8, 0.9, 2.0, 1.0]) if affine is None else affine
-    image = kind(data, affine)
+    image = kind(data, None)  # with an affine, nibabel would set codes of its own
     image.header.set_xyzt_units(unit)
+    if data.ndim == 3:
+        image.header.set_zooms(np.linalg.norm(affine[:3, :3], axis=0))
     image.header.set_sform(affine, sform)
     if qform is not None:
         image.header.set_qform(affine if qform else None, qform, strip_shears=True)

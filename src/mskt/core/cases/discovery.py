@@ -22,7 +22,7 @@ from mskt.core.cases.names import (
     without_channel,
     without_label_ending,
 )
-from mskt.core.cases.tables import read_list, table_beside
+from mskt.core.cases.tables import lists_cases, read_list, table_beside
 from mskt.core.errors import InputError
 
 _LOOK_AT = 200
@@ -58,8 +58,8 @@ def _cases(path: Path) -> list[Case]:
     refuse_missing(path)
     if path.is_dir():
         return _folder(path)
-    if path.name == "dataset.json" and _images_and_labels(path.parent):
-        return _images_and_labels(path.parent)
+    if path.name == "dataset.json" and not lists_cases(path):
+        return _folder(path.absolute().parent)
     if path.name.lower().endswith(LIST_SUFFIXES):
         return read_list(path)
     return [Case(case_name(path), path)]
@@ -90,7 +90,12 @@ def _images_and_labels(folder: Path) -> list[Case]:
         root, names = folder.parent, folder.name
     else:
         root = folder
-        names = next((name for name in _IMAGES_AND_LABELS if (root / name).is_dir()), "")
+        present = [
+            images
+            for images, labels in _IMAGES_AND_LABELS.items()
+            if (root / images).is_dir() and (images != "images" or (root / labels).is_dir())
+        ]
+        names = present[0] if present else ""
     if not names:
         return []
     images = [path for path in sorted((root / names).iterdir()) if is_volume_file(path)]
@@ -175,7 +180,7 @@ def _masks_per_structure(folder: Path) -> list[Case]:
 def _datalist(folder: Path) -> list[Case]:
     """A ``dataset.json`` that lists its files, wherever they are."""
     path = folder / "dataset.json"
-    return read_list(path) if path.is_file() else []
+    return read_list(path) if path.is_file() and lists_cases(path) else []
 
 
 def _folder_of_cases(folder: Path) -> list[Case]:

@@ -125,6 +125,14 @@ def _json_rows(path: Path) -> tuple[list[Mapping[str, Any]], Path | None]:
     return [item if isinstance(item, dict) else {"image": item} for item in content], table
 
 
+def lists_cases(path: Path) -> bool:
+    """True for a JSON file that names its cases; nnU-Net's ``dataset.json`` leaves that to folders."""
+    content = read_json(path)
+    return isinstance(content, list) or (
+        isinstance(content, dict) and any(isinstance(content.get(part), list) for part in _PARTS)
+    )
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from mskt.core.errors import InputError
 MAGIC_OFFSET, MAGIC = 128, b"DICM"
 LARGEST_ARCHIVE_BYTES = 32 << 30
 LARGEST_MEMBER_BYTES = 4 << 30
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError)
 _INDEX_FILE = "DICOMDIR"  # an index of the folder, no image
 
 
@@ -117,7 +119,7 @@ def _archive_parts(archive: zipfile.ZipFile, thing: str) -> Iterator[Part]:
         def open_member() -> IO[bytes]:
             try:
                 return BytesIO(archive.read(info))
-            except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+            except _DAMAGED as error:
                 member = PurePosixPath(info.filename).name
                 raise InputError(
                     thing,
@@ -172,7 +174,7 @@ def _sorted_out(thing: str, parts: Iterator[Part]) -> Parts:
         else:
             junk += 1
     if not dicom:
-        found = f"{junk} other files" if junk else "no files"
+        found = f"other files: {junk}" if junk else "no files"
         raise InputError(
             thing,
             f"holds no DICOM files ({found})",

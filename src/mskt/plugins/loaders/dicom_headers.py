@@ -45,6 +45,7 @@ HEADER_TAGS = (
     "FrameOfReferenceUID",
     "SharedFunctionalGroupsSequence",
 )
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 PARSE_FAULTS = (
     InvalidDicomError,
@@ -57,8 +58,6 @@ PARSE_FAULTS = (
     OverflowError,
 )
 """What pydicom raises on damaged files."""
-
-_DAMAGED = "Export the series again; one damaged slice cannot be left out without a gap."
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +101,11 @@ class SliceHeader:
         return self.rows > 0 and self.columns > 0
 
     @property
+    def is_damaged(self) -> bool:
+        """True for a CT image, or something unnamed, that ends before it says its size."""
+        return not self.is_image and self.sop_class in ("", CT_IMAGE)
+
+    @property
     def is_localizer(self) -> bool:
         """True for scout views."""
         return "LOCALIZER" in self.image_type
@@ -132,17 +136,27 @@ def parse(part: Part, tags: tuple[str, ...], *, pixels: bool = False) -> Dataset
                 stream, stop_before_pixels=not pixels, specific_tags=list(tags), force=True
             )
     except PARSE_FAULTS as error:
-        raise InputError(
-            part.name, "is truncated or damaged: it cannot be read as DICOM", _DAMAGED
-        ) from error
+        raise _damaged(part) from error
     except OSError as error:
         raise unreadable(part.name, error) from error
 
 
+def _damaged(part: Part) -> InputError:
+    return InputError(
+        part.name,
+        "is truncated or damaged: it cannot be read as a DICOM slice",
+        "Export the series again; one damaged slice cannot be left out without a gap.",
+    )
+
+
 def read_header(part: Part) -> SliceHeader:
-    """The header of one file."""
+    """The header of one file.
+
+    Raises:
+        InputError: the file is truncated or damaged.
+    """
     dataset = parse(part, HEADER_TAGS)
-    return SliceHeader(
+    header = SliceHeader(
         part=part,
         study=_text(dataset, "StudyInstanceUID"),
         series=_text(dataset, "SeriesInstanceUID"),
@@ -167,6 +181,9 @@ def read_header(part: Part) -> SliceHeader:
         height=_number(dataset, "PatientSize"),
         weight_kg=_number(dataset, "PatientWeight"),
     )
+    if header.is_damaged:
+        raise _damaged(part)
+    return header
 
 
 def _value(dataset: Dataset, keyword: str) -> Any:

@@ -17,10 +17,9 @@ from pydicom.uid import UID, ImplicitVRLittleEndian
 
 from mskt.core.errors import InputError
 from mskt.plugins.loaders.dicom_files import Part
-from mskt.plugins.loaders.dicom_headers import PARSE_FAULTS, SliceHeader, parse
+from mskt.plugins.loaders.dicom_headers import CT_IMAGE, PARSE_FAULTS, SliceHeader, parse
 from mskt.plugins.loaders.hounsfield import AIR_HU
 
-_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 _DESCRIPTION_TAGS = (
     "SamplesPerPixel",
     "PhotometricInterpretation",
@@ -104,7 +103,7 @@ def _decode_with_gdcm(dataset: Dataset, syntax: UID, part: Part) -> NDArray[np.i
     for keyword in (*_DESCRIPTION_TAGS, "PixelData"):
         if keyword in dataset:
             bare[keyword] = dataset[keyword]
-    bare.SOPClassUID, bare.SOPInstanceUID = _CT_IMAGE, "2.25.1"
+    bare.SOPClassUID, bare.SOPInstanceUID = CT_IMAGE, "2.25.1"
     bare.file_meta = FileMetaDataset()
     bare.file_meta.TransferSyntaxUID = syntax
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()

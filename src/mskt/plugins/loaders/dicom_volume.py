@@ -30,7 +30,7 @@ DRIFT_TOLERANCE_PIXELS = 0.1
 
 def read_volume(path: Path, options: LoadOptions) -> Volume:
     """The chosen CT series; for the errors see :meth:`DicomLoader.load`."""
-    thing = path.name or "folder"
+    thing = path.absolute().name
     with quiet_pydicom(), dicom_parts(path) as parts:
         headers, notes = _read_headers(parts)
         series, others = choose(group(headers), thing, options)
@@ -67,11 +67,11 @@ def _read_headers(parts: Parts) -> tuple[list[SliceHeader], list[str]]:
     headers = [read_header(part) for part in parts.dicom]
     notes = []
     if parts.junk:
-        notes.append(f"{parts.junk} files that are no DICOM files were skipped.")
+        notes.append(f"Skipped, not DICOM: {parts.junk} file{'s' if parts.junk > 1 else ''}.")
     other = Counter(header.modality for header in headers if not header.is_image)
     if other:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(other.items()))
-        notes.append(f"DICOM files without an image were skipped: {kinds}.")
+        notes.append(f"Skipped, DICOM without an image: {kinds}.")
     return [header for header in headers if header.is_image], notes
 
 

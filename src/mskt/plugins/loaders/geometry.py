@@ -65,7 +65,7 @@ def settle_affine(
         GeometryError: not invertible, implausible spacing, or axes too far from perpendicular.
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9 * spacing.prod():
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-9 * spacing.prod():
         raise GeometryError(
             thing,
             f"its affine is not invertible (spacing {_mm(spacing)})",

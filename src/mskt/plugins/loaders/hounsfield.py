@@ -14,6 +14,8 @@ from mskt.core.interfaces import LoadOptions
 from mskt.plugins.loaders.allowances import unless_allowed
 
 AIR_HU = -1024.0
+PADDING_BELOW_HU = -1124.0
+"""Unclipped noise in air reaches some HU below −1024; padding is far below (−1500 … −32768)."""
 FAT_BELOW_HU, BONE_ABOVE_HU = -30.0, 150.0
 SOFT_TISSUE_HU = (-250.0, 350.0)
 SAMPLE_SIZE = 2_000_000
@@ -45,7 +47,7 @@ def settle_values(data: NDArray[np.float32], thing: str, options: LoadOptions) -
         )
     if "not-hu" in options.allow:
         return [*notes, f"The values ({low:g} … {high:g}) were taken as they are (--allow not-hu)."]
-    if low < AIR_HU:
+    if low < PADDING_BELOW_HU:
         notes.append(_clear_padding(data, low))
     sample = _sample(data)
     fault = _fault(sample, max(low, AIR_HU), high)
@@ -80,7 +82,7 @@ def _clear_padding(data: NDArray[np.float32], low: float) -> str:
     np.maximum(data, np.float32(AIR_HU), out=data)
     return (
         f"{share:.2g} % of the voxels were below −1024 HU (lowest {low:g}: padding outside the "
-        "scanned circle, or noise) and were set to −1024 HU."
+        "scanned circle) and were set to −1024 HU."
     )
 
 

@@ -4,4 +4,6 @@ from mskt.core.specs import SegmenterSpec
 
 @hookimpl
 def mskt_segmenter():
-    yield SegmenterSpec("fake", "mskt_fake.segmenter:Fake", "muscle and bone by threshold, in no time")
+    yield SegmenterSpec(
+        "fake", "mskt_fake.segmenter:Fake", "muscle and bone by threshold, in no time"
+    )

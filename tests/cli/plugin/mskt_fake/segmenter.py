@@ -1,6 +1,5 @@
 """Two structures of msk22 by threshold, noisy from draw to draw: the whole of a run in a second."""
 
-import os
 import time
 
 import numpy as np
@@ -16,8 +15,9 @@ MUSCLE, BONE = 10, 21  # adductors, femur
 class Fake(Segmenter):
     """Options by which tests make it slow (``pause``) or fail (``refuse_below``: slices)."""
 
-    def __init__(self, device: str = "cpu", weights: str = "", pause: float = 0.0,
-                 refuse_below: int = 0) -> None:
+    def __init__(
+        self, device: str = "cpu", weights: str = "", pause: float = 0.0, refuse_below: int = 0
+    ) -> None:
         self.label_set = label_set("msk22")
         self.tags = Tags(stochastic=True)
         self._pause = pause
@@ -30,9 +30,6 @@ class Fake(Segmenter):
     def draw(self, image, region, *, index, seed):
         if image.data.shape[2] < self._refuse_below:
             raise RuntimeError("too few slices for me")
-        if flag := os.environ.get("MSKT_FAKE_FLAG"):
-            with open(flag, "w") as file:
-                file.write("drawing")
         time.sleep(self._pause)
         hu = image.data[region.slices]
         noise = generator(seed, "fake", index).normal(0, 10, hu.shape).astype(np.float32)

@@ -1,0 +1,113 @@
+"""Figure 1 with a segmenter whose right answer is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from mskt.core.anatomy import label_set
+from mskt.core.errors import UsageError
+from mskt.core.interfaces import Region, Segmenter, Tags
+from mskt.core.pipeline import segment_case
+from mskt.core.resample import resample_image, working_grid
+from mskt.core.sweeps import axial_slabs
+from mskt.core.volume import Volume
+from mskt.plugins.uncertainty.estimators import DeterministicEstimator, McDropoutEstimator
+
+FEMUR = 21
+
+
+class ByIntensity(Segmenter):
+    """Femur where the HU exceed 300, on a grid of its own; optionally with noise for each draw."""
+
+    label_set = label_set("msk22")
+
+    def __init__(self, stochastic=False, depth=4):
+        self.tags = Tags(stochastic=stochastic)
+        self.depth = depth
+
+    def prepare(self, image):
+        grid = working_grid(image.grid, (2.0, 2.0, 3.0))
+        return (Volume(resample_image(image.data, image.grid, grid), grid.affine),)
+
+    def regions(self, image):
+        return axial_slabs(image.data.shape, self.depth)
+
+    def draw(self, image, region: Region, *, index, seed):
+        hu = torch.from_numpy(np.ascontiguousarray(image.data[region.slices]))
+        logit = (hu - 300) / 50
+        if self.tags.stochastic:
+            logit = logit + (index % 2 - 0.5)
+        out = torch.zeros((23, *region.shape))
+        out[FEMUR] = torch.sigmoid(logit)
+        out[0] = 1 - out[FEMUR]
+        return out
+
+
+def scan(affine) -> Volume:
+    index = np.stack(np.meshgrid(np.arange(48), np.arange(40), np.arange(20), indexing="ij"), -1)
+    world = index @ affine[:3, :3].T + affine[:3, 3]
+    data = np.full(index.shape[:3], 40.0, np.float32)
+    for x in (-20, 20):
+        data[((world[..., 0] - x) ** 2 + world[..., 1] ** 2) < 11**2] = 800
+    return Volume(data, affine)
+
+
+def affine(flips):
+    matrix = np.diag([*(np.array([1.5, 1.5, 2.5]) * flips), 1.0])
+    matrix[:3, 3] = -matrix[:3, :3] @ (23.5, 19.5, 9.5)
+    return matrix
+
+
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, -1, 1), (-1, 1, -1)])
+def test_labels_sides_and_grid(flips):
+    image = scan(affine(flips))
+    result = segment_case(image, ByIntensity(), DeterministicEstimator())
+    truth = image.data > 300
+    found = result.labels.data == FEMUR
+    dice = 2 * (truth & found).sum() / (truth.sum() + found.sum())
+    assert dice > 0.97
+    assert result.labels.data.shape == image.data.shape
+    x = (np.arange(48) * image.affine[0, 0] + image.affine[0, 3])[:, None, None]
+    assert (result.sides[found & (x > 0)] == 1).all(), "+x is the patient's right"
+    assert (result.sides[found & (x < 0)] == 2).all()
+    assert (FEMUR, "right") in result.truncated
+
+
+@pytest.mark.parametrize("depth", [1, 3, 100])
+def test_the_result_does_not_depend_on_slabs(depth):
+    image = scan(affine((1, 1, 1)))
+    estimator = McDropoutEstimator(4)
+    want = segment_case(image, ByIntensity(True, 5), estimator)
+    got = segment_case(image, ByIntensity(True, depth), estimator)
+    assert np.array_equal(got.labels.data, want.labels.data)
+    np.testing.assert_array_equal(got.uncertainty, want.uncertainty)
+    assert want.uncertainty.max() > 0
+
+
+def test_only_the_largest_component_of_each_side_is_kept():
+    image = scan(affine((1, 1, 1)))
+    image.data[2:6, 2:6, 8:12] = 800
+    result = segment_case(image, ByIntensity(), DeterministicEstimator())
+    assert not (result.labels.data[2:6, 2:6] == FEMUR).any()
+    assert result.removed["femur"] > 0
+    kept = segment_case(image, ByIntensity(), DeterministicEstimator(), keep_largest=False)
+    assert (kept.labels.data[3:5, 3:5, 9:11] == FEMUR).all()
+
+
+def test_dropout_asked_of_a_network_without_it_is_refused():
+    with pytest.raises(UsageError, match="deterministic"):
+        segment_case(scan(affine((1, 1, 1))), ByIntensity(), McDropoutEstimator(4))
+
+
+def test_progress_ends_after_it_began():
+    seen = []
+    segment_case(
+        scan(affine((1, 1, 1))),
+        ByIntensity(),
+        DeterministicEstimator(),
+        progress=lambda stage, part: seen.append((stage, part)),
+    )
+    assert [s for s, _ in seen][0] == "prepare"
+    assert seen[-1][0] == "post-process"
+    parts = [part for stage, part in seen if stage == "segment"]
+    assert parts == sorted(parts)

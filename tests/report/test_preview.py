@@ -1,0 +1,111 @@
+"""The picture: size, sides, marks; looked at through its pixels."""
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from mskt.core.anatomy import label_set
+from mskt.core.volume import Labels, Volume
+from mskt.report import views
+from mskt.report.preview import Caption, render
+
+MSK22 = label_set("msk22")
+RED, BLUE = 1, 2  # gluteus maximus (red) on the patient's right, medius (blue) on the left
+CAPTION = Caption("case", "mskt · fake + mcdropout", "predictive_variance_mean", "1")
+
+
+def body(first_axis_right=True):
+    """A box of a body with a red block on the patient's right and a blue one on the left."""
+    shape = (60, 40, 50)
+    labels = np.zeros(shape, np.uint8)
+    labels[40:52, 10:30, 10:40] = RED
+    labels[8:20, 10:30, 10:40] = BLUE
+    labels[24:28, 14:22, 5:45] = 21
+    hu = np.where(labels > 0, 50.0, -1000.0).astype(np.float32)
+    affine = np.diag([3.0, 3.0, 5.0, 1.0])
+    if not first_axis_right:
+        labels, hu = labels[::-1], hu[::-1]
+        affine[0, 0] = -3.0
+    sides = np.where(labels == BLUE, 2, np.where(labels > 0, 1, 0)).astype(np.uint8)
+    return Volume(hu, affine), Labels(labels, affine, MSK22), sides
+
+
+def picture(volume, labels, sides, caption=CAPTION, uncertainty=None):
+    if uncertainty is None:
+        uncertainty = np.where(labels.data == BLUE, 0.05, 0.0).astype(np.float32)
+    png = render(volume, labels, sides, uncertainty, caption)
+    assert len(png) < 2_500_000
+    return imread(io.BytesIO(png))[..., :3]
+
+
+def columns_of(pixels, channel):
+    """Where a colour is strong, in the first picture of the upper row."""
+    upper = pixels[150 : pixels.shape[0] // 2, : 3 * pixels.shape[1] // 10]
+    others = [c for c in range(3) if c != channel]
+    strong = (upper[..., channel] > 0.3) & (upper[..., channel] > 1.6 * upper[..., others].max(-1))
+    return np.flatnonzero(strong.any(axis=0))
+
+
+@pytest.mark.parametrize("first_axis_right", [True, False])
+def test_the_patients_right_is_on_the_left(first_axis_right):
+    pixels = picture(*body(first_axis_right))
+    assert pixels.shape[1] == 2100
+    red, blue = columns_of(pixels, 0), columns_of(pixels, 2)
+    assert red.size > 10 and blue.size > 10
+    assert red.max() < blue.min()
+
+
+def test_orientation_marks_and_warning_are_drawn():
+    pixels = picture(*body())
+    amber = (pixels[..., 0] > 0.9) & (np.abs(pixels[..., 1] - 0.69) < 0.1) & (pixels[..., 2] < 0.2)
+    assert amber[:100, 1600:].sum() > 200  # research use
+    assert amber[150:].sum() > 200  # letters
+    assert amber[:100, 600:1400].sum() == 0
+    loud = picture(*body(), Caption("case", "", "m", "1", synthetic=True))
+    amber = (loud[..., 0] > 0.9) & (np.abs(loud[..., 1] - 0.69) < 0.1) & (loud[..., 2] < 0.2)
+    assert amber[:100, 600:1400].sum() > 200
+
+
+def test_uncertainty_shows_where_it_is():
+    volume, labels, sides = body()
+    certain = picture(volume, labels, sides, uncertainty=np.zeros(labels.data.shape, np.float32))
+    doubtful = picture(volume, labels, sides)
+    lower = slice(certain.shape[0] // 2, None)
+    assert np.abs(doubtful[lower] - certain[lower]).sum() > 1000
+
+
+def test_nothing_segmented_is_a_picture_too():
+    volume, labels, sides = body()
+    empty = Labels(np.zeros_like(labels.data), labels.affine, MSK22)
+    assert picture(volume, empty, np.zeros_like(sides)).shape[1] == 2100
+
+
+def test_one_slice():
+    volume, labels, sides = body()
+    cut = (slice(None), slice(None), slice(20, 21))
+    picture(
+        Volume(volume.data[cut], volume.affine),
+        Labels(labels.data[cut], labels.affine, MSK22),
+        sides[cut],
+        uncertainty=np.zeros((60, 40, 1), np.float32),
+    )
+
+
+def test_levels_follow_the_femur():
+    shape = (60, 40, 150)
+    labels = np.zeros(shape, np.uint8)
+    labels[40:46, 15:21, 10:100] = 21  # 450 mm of right femur
+    labels[12:18, 15:21, 10:100] = 21
+    labels[10:50, 10:30, 90:120] = np.maximum(labels[10:50, 10:30, 90:120], 20)
+    affine = np.diag([3.0, 3.0, 5.0, 1.0])
+    volume = Volume(np.zeros(shape, np.float32), affine)
+    sides = np.zeros(shape, np.uint8)
+    sides[30:], sides[:30] = 1, 2
+    joint, thigh, coronal, sagittal = views.choose(labels, sides, volume.grid, MSK22)
+    assert (joint.title, thigh.title) == ("axial, hip joint", "axial, thigh")
+    assert abs(joint.index - 94) <= 2
+    assert abs(thigh.index - 56) <= 2
+    assert 15 <= coronal.index <= 20
+    assert sagittal.title == "sagittal, right hip" and 40 <= sagittal.index < 46
