@@ -1,0 +1,1 @@
+"""Synthetic patients: parametric anatomy, shape, tissue, surroundings, scanner."""
