@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mskt.core.anatomy import LabelSet, label_set
+    from mskt.core.anatomy import LabelSet, Structure, label_set
     from mskt.core.errors import MsktError
     from mskt.core.hookspecs import hookimpl
     from mskt.core.interfaces import (
@@ -30,6 +30,7 @@ __version__ = "0.1.0"
 _HOME = {
     "LabelSet": "mskt.core.anatomy",
     "label_set": "mskt.core.anatomy",
+    "Structure": "mskt.core.anatomy",
     "MsktError": "mskt.core.errors",
     "hookimpl": "mskt.core.hookspecs",
     "Estimate": "mskt.core.interfaces",
@@ -47,7 +48,28 @@ _HOME = {
     "Labels": "mskt.core.volume",
     "Volume": "mskt.core.volume",
 }
-__all__ = [*_HOME, "__version__"]  # noqa: PLE0604
+__all__ = [
+    "Estimate",
+    "LabelSet",
+    "Labels",
+    "Loader",
+    "LoaderSpec",
+    "Metric",
+    "MetricSpec",
+    "MsktError",
+    "Region",
+    "Segmenter",
+    "SegmenterSpec",
+    "Structure",
+    "Tags",
+    "UncertaintyEstimator",
+    "UncertaintySpec",
+    "Volume",
+    "hookimpl",
+    "label_set",
+    "segment_case",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

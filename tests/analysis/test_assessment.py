@@ -17,22 +17,37 @@ from mskt.core.records import Record
 from mskt.core.volume import Labels, Subject, Volume
 
 KEYS = Keys("case", "data", "net", "variance", "run")
-NAMES = LabelSet("test", (
-    Structure(3, "muscle"), Structure(1, "spine", side="midline"),
-    Structure(255, "hip_left", side="left"),
-))
+NAMES = LabelSet(
+    "test",
+    (
+        Structure(3, "muscle"),
+        Structure(1, "spine", side="midline"),
+        Structure(255, "hip_left", side="left"),
+    ),
+)
 AFFINE = np.diag([-0.5, 2.0, 3.0, 1.0])
 SIDES_OF = {"muscle": ("left", "right", "both"), "spine": ("both",), "hip_left": ("left",)}
 CODES = {"left": [2], "right": [1], "both": [0, 1, 2]}
-METRICS = ("volume", "normalized_volume", "mean_hu", "sd_hu", "fat_fraction", "mixed_fraction",
-           "lean_fraction", "uncertainty")
+METRICS = (
+    "volume",
+    "normalized_volume",
+    "mean_hu",
+    "sd_hu",
+    "fat_fraction",
+    "mixed_fraction",
+    "lean_fraction",
+    "uncertainty",
+)
 
 
 def expected(mask: np.ndarray, hu: np.ndarray, doubt: np.ndarray) -> dict[str, float]:
     inside = hu[mask].astype(np.float64)
     return {
-        "volume": inside.size * 0.003, "normalized_volume": inside.size * 0.003 / 1.6**2,
-        "mean_hu": inside.mean(), "sd_hu": inside.std(), "fat_fraction": (inside < -30).mean(),
+        "volume": inside.size * 0.003,
+        "normalized_volume": inside.size * 0.003 / 1.6**2,
+        "mean_hu": inside.mean(),
+        "sd_hu": inside.std(),
+        "fat_fraction": (inside < -30).mean(),
         "mixed_fraction": ((inside >= -30) & (inside <= 30)).mean(),
         "lean_fraction": (inside > 30).mean(),
         "uncertainty": doubt[mask].astype(np.float64).mean(),
@@ -54,8 +69,14 @@ def test_agrees_with_plain_numpy_in_a_fixed_order(data: st.DataObject) -> None:
     if not (sides[labels == 3] > 0).any():
         sides[labels == 3] = 1
     copies = [array.copy() for array in arrays]
-    records = assess(Labels(labels, AFFINE, NAMES), Volume(hu, AFFINE, subject=Subject(1.6)),
-                     sides, doubt, "bit", keys=KEYS)
+    records = assess(
+        Labels(labels, AFFINE, NAMES),
+        Volume(hu, AFFINE, subject=Subject(1.6)),
+        sides,
+        doubt,
+        "bit",
+        keys=KEYS,
+    )
     for array, copy in zip(arrays, copies, strict=True):
         np.testing.assert_array_equal(array, copy)
     rows = iter(records)
@@ -80,8 +101,11 @@ def small(**image: Any) -> tuple[Labels, Volume, np.ndarray]:
     labels[:2] = 3
     sides = np.zeros_like(labels)
     sides[0], sides[1] = 1, 2
-    return Labels(labels, AFFINE, NAMES), Volume(
-        np.full(labels.shape, 50, np.float32), AFFINE, **image), sides
+    return (
+        Labels(labels, AFFINE, NAMES),
+        Volume(np.full(labels.shape, 50, np.float32), AFFINE, **image),
+        sides,
+    )
 
 
 def by_place(records: list[Record]) -> dict[tuple[str, str, str], Record]:
@@ -92,26 +116,44 @@ def test_keys_and_units_stand_in_every_row() -> None:
     labels, image, sides = small(subject=Subject(2.0))
     records = assess(labels, image, sides, image.data, "nat", keys=KEYS)
     assert {(r.case_id, r.dataset, r.segmenter, r.uncertainty, r.run_id) for r in records} == {
-        ("case", "data", "net", "variance", "run")}
+        ("case", "data", "net", "variance", "run")
+    }
     assert {r.metric: r.unit for r in records} == {
-        "volume": "cm3", "normalized_volume": "cm3/m2", "mean_hu": "HU", "sd_hu": "HU",
-        "fat_fraction": "1", "mixed_fraction": "1", "lean_fraction": "1", "uncertainty": "nat"}
+        "volume": "cm3",
+        "normalized_volume": "cm3/m2",
+        "mean_hu": "HU",
+        "sd_hu": "HU",
+        "fat_fraction": "1",
+        "mixed_fraction": "1",
+        "lean_fraction": "1",
+        "uncertainty": "nat",
+    }
 
 
 def test_what_is_not_known_is_left_out() -> None:
     labels, image, sides = small()
     assert {r.metric for r in assess(labels, image, sides, keys=KEYS)} == {
-        "volume", "mean_hu", "sd_hu", "fat_fraction", "mixed_fraction", "lean_fraction"}
+        "volume",
+        "mean_hu",
+        "sd_hu",
+        "fat_fraction",
+        "mixed_fraction",
+        "lean_fraction",
+    }
     assert {r.metric for r in assess(labels, None, sides, keys=KEYS)} == {"volume"}
 
 
-def test_truncated_sides_keep_their_value() -> None:
+def test_a_part_in_view_has_a_density_but_no_volume() -> None:
     labels, image, sides = small()
-    rows = by_place(assess(labels, image, sides, keys=KEYS,
-                           truncated={(3, "left"), (3, "both"), (1, "both")}))
+    rows = by_place(
+        assess(labels, image, sides, keys=KEYS, truncated={(3, "left"), (3, "both"), (1, "both")})
+    )
     assert rows["muscle", "left", "volume"].status == "truncated"
-    assert rows["muscle", "left", "volume"].value == pytest.approx(0.012)
+    assert rows["muscle", "left", "volume"].value is None
+    assert rows["muscle", "left", "mean_hu"].status == "truncated"
+    assert rows["muscle", "left", "mean_hu"].value is not None
     assert rows["muscle", "right", "volume"].status == "ok"
+    assert rows["muscle", "right", "volume"].value is not None
     assert rows["muscle", "both", "volume"].status == "truncated"
     assert rows["spine", "both", "volume"].status == "absent_prediction"
 
@@ -137,8 +179,12 @@ def test_an_empty_map_lacks_every_structure_on_every_side() -> None:
 def test_sums_are_exact_for_many_bright_voxels() -> None:
     labels = np.ones((100, 100, 100), np.uint8)
     hu = np.full(labels.shape, 3000.1, np.float32)
-    rows = by_place(assess(Labels(labels, AFFINE, NAMES), Volume(hu, AFFINE), labels * 0, keys=KEYS))
-    assert rows["spine", "both", "mean_hu"].value == pytest.approx(float(np.float32(3000.1)), rel=1e-12)
+    rows = by_place(
+        assess(Labels(labels, AFFINE, NAMES), Volume(hu, AFFINE), labels * 0, keys=KEYS)
+    )
+    assert rows["spine", "both", "mean_hu"].value == pytest.approx(
+        float(np.float32(3000.1)), rel=1e-12
+    )
     assert rows["spine", "both", "sd_hu"].value == pytest.approx(0, abs=1e-2)
 
 

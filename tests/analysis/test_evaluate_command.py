@@ -27,8 +27,13 @@ app.command("evaluate")(evaluate_command)
 app.command("other")(lambda: None)  # with one command typer leaves its name out
 
 
-def save(path: Path, *what: tuple[str, int, int], names: LabelSet = MSK22,
-         table: bool = False, affine: np.ndarray = AFFINE) -> Path:
+def save(
+    path: Path,
+    *what: tuple[str, int, int],
+    names: LabelSet = MSK22,
+    table: bool = False,
+    affine: np.ndarray = AFFINE,
+) -> Path:
     data = np.zeros(SHAPE, np.uint8)
     for name, start, stop in what:
         data[start:stop, 3:9, 3:11] = names[name].index
@@ -36,7 +41,9 @@ def save(path: Path, *what: tuple[str, int, int], names: LabelSet = MSK22,
     nib.save(nib.Nifti1Image(data, affine), path)
     if table:
         lines = "".join(f"{s.index}\t{s.name}\t{s.side}\n" for s in names.structures)
-        path.with_name(path.name.replace(".nii.gz", ".tsv")).write_text("index\tname\tside\n" + lines)
+        path.with_name(path.name.replace(".nii.gz", ".tsv")).write_text(
+            "index\tname\tside\n" + lines
+        )
     return path
 
 
@@ -46,8 +53,10 @@ def run(tmp_path: Path, *args: Any) -> Any:
 
 def summary(tmp_path: Path) -> dict[tuple[str, str, str], dict[str, str]]:
     with (tmp_path / "out" / "summary.tsv").open(encoding="utf-8", newline="") as file:
-        return {(r["structure"], r["side"], r["metric"]): r
-                for r in csv.DictReader(file, delimiter="\t")}
+        return {
+            (r["structure"], r["side"], r["metric"]): r
+            for r in csv.DictReader(file, delimiter="\t")
+        }
 
 
 def test_two_files_with_tables_beside_them(tmp_path: Path) -> None:
@@ -61,9 +70,12 @@ def test_two_files_with_tables_beside_them(tmp_path: Path) -> None:
     assert rows["femur", "left", "volume"].value == pytest.approx(4 * 6 * 8 * 0.125)
     assert rows["pelvis", "left", "dice"].status == "absent_both"
     assert (rows["femur", "left", "dice"].dataset, rows["femur", "left", "dice"].segmenter) == (
-        "mine", "tool")
+        "mine",
+        "tool",
+    )
     assert (tmp_path / "out" / "x" / "results.csv").read_text() == (
-        tmp_path / "out" / "results.csv").read_text()
+        tmp_path / "out" / "results.csv"
+    ).read_text()
     assert summary(tmp_path)["femur", "right", "dice"]["mean"] == "0.75"
     assert "femur" in result.stderr
 
@@ -74,8 +86,9 @@ def test_folders_are_matched_by_case_and_a_lacking_prediction_is_a_failure(tmp_p
         save(tmp_path / "r" / f"{case}.nii.gz", *LEGS)
     save(tmp_path / "r" / "c.nii.gz", *LEGS)
     save(tmp_path / "p" / "d.nii.gz", *LEGS)
-    result = run(tmp_path, "-p", tmp_path / "p", "-r", tmp_path / "r", "--label-set", "msk22",
-                 "--json")
+    result = run(
+        tmp_path, "-p", tmp_path / "p", "-r", tmp_path / "r", "--label-set", "msk22", "--json"
+    )
     assert result.exit_code == 1
     told = json.loads(result.stdout)
     assert told["cases"] == 2
@@ -85,10 +98,17 @@ def test_folders_are_matched_by_case_and_a_lacking_prediction_is_a_failure(tmp_p
     row = summary(tmp_path)["femur", "right", "assd"]
     diagonal = 5 * np.linalg.norm(SHAPE)
     assert (row["cases"], row["defined"], row["absent_prediction"], row["mean"]) == (
-        "2", "1", "1", "0")
+        "2",
+        "1",
+        "1",
+        "0",
+    )
     assert float(row["mean_misses_as_diagonal"]) == pytest.approx(diagonal / 2)
-    (listed,) = [x for x in told["summary"] if (x["structure"], x["side"], x["metric"]) == (
-        "femur", "right", "assd")]
+    (listed,) = [
+        x
+        for x in told["summary"]
+        if (x["structure"], x["side"], x["metric"]) == ("femur", "right", "assd")
+    ]
     assert listed["statuses"] == {"absent_prediction": 1}
 
 
@@ -96,8 +116,9 @@ def test_other_tool_with_one_mask_a_structure(tmp_path: Path) -> None:
     for name, start, stop in (("femur_left", 6, 10), ("femur_right", 30, 34)):
         save(tmp_path / "s1" / "segmentations" / f"{name}.nii.gz", ("gluteus_maximus", start, stop))
     r = save(tmp_path / "r" / "s1.nii.gz", *LEGS, ("gracilis", 18, 20))
-    result = run(tmp_path, "-p", tmp_path / "s1" / "segmentations", "-r", r,
-                 "--reference-label-set", "msk22")
+    result = run(
+        tmp_path, "-p", tmp_path / "s1" / "segmentations", "-r", r, "--reference-label-set", "msk22"
+    )
     assert result.exit_code == 0, result.stderr
     found = summary(tmp_path)
     assert found["femur", "left", "dice"]["mean"] == found["femur", "both", "dice"]["mean"] == "1"
@@ -145,13 +166,15 @@ def test_image_adds_density(tmp_path: Path) -> None:
     p, r = (save(tmp_path / x / "m.nii.gz", *LEGS) for x in "pr")
     hu = np.random.default_rng(0).integers(-1000, 1500, SHAPE).astype(np.int16)
     nib.save(nib.Nifti1Image(hu, AFFINE), tmp_path / "m.nii.gz")
-    result = run(tmp_path, "-p", p, "-r", r, "--label-set", "msk22", "--image",
-                 tmp_path / "m.nii.gz", "-q")
+    result = run(
+        tmp_path, "-p", p, "-r", r, "--label-set", "msk22", "--image", tmp_path / "m.nii.gz", "-q"
+    )
     assert result.exit_code == 0, result.stderr
     assert result.stderr == ""
     found = summary(tmp_path)
     inside = hu[6:10, 3:9, 3:11].astype(float)
     assert float(found["femur", "left", "mean_hu"]["mean"]) == pytest.approx(inside.mean())
     assert float(found["femur", "left", "fat_fraction"]["mean"]) == pytest.approx(
-        (inside < -30).mean())
+        (inside < -30).mean()
+    )
     assert found["femur", "left", "aie"]["mean"] == "0"

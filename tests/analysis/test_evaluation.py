@@ -45,17 +45,24 @@ def table(records: list[Record]) -> dict[tuple[str, str, str], Record]:
     return found
 
 
-LEGS = (("femur", 6, 10), ("femur", 30, 34), ("vastus_medialis", 13, 16),
-        ("vastus_medialis", 24, 27))
+LEGS = (
+    ("femur", 6, 10),
+    ("femur", 30, 34),
+    ("vastus_medialis", 13, 16),
+    ("vastus_medialis", 24, 27),
+)
 
 
 def test_equal_masks_are_perfect_on_both_sides_in_the_order_of_the_set() -> None:
     mask = put(MSK22, *LEGS)
     records = compare(mask, mask, METRICS, keys=KEYS)
-    order = [(r.structure, r.side) for r in records[::len(COLUMNS)]]
-    assert order == [(s.name, side) for s in MSK22.structures
-                     for side in (("left", "right", "both") if s.side == "both" else ("both",))]
-    assert [r.metric for r in records[:len(COLUMNS)]] == COLUMNS
+    order = [(r.structure, r.side) for r in records[:: len(COLUMNS)]]
+    assert order == [
+        (s.name, side)
+        for s in MSK22.structures
+        for side in (("left", "right", "both") if s.side == "both" else ("both",))
+    ]
+    assert [r.metric for r in records[: len(COLUMNS)]] == COLUMNS
     rows = table(records)
     for name in ("femur", "vastus_medialis"):
         for side in ("left", "right", "both"):
@@ -97,16 +104,24 @@ def test_structures_at_the_border_are_marked() -> None:
 
 
 def test_other_label_sets_meet_on_what_both_can_express() -> None:
-    reference = put(MSK22, ("iliacus", 6, 8), ("psoas_major", 8, 10), ("iliacus", 32, 34),
-                    ("psoas_major", 30, 32), ("gracilis", 14, 16), ("gracilis", 24, 26))
+    reference = put(
+        MSK22,
+        ("iliacus", 6, 8),
+        ("psoas_major", 8, 10),
+        ("iliacus", 32, 34),
+        ("psoas_major", 30, 32),
+        ("gracilis", 14, 16),
+        ("gracilis", 24, 26),
+    )
     prediction = put(TOTALSEG, ("iliopsoas_left", 6, 10), ("iliopsoas_right", 30, 34))
     records = compare(prediction, reference, METRICS, keys=KEYS)
     rows = table(records)
     for side in ("left", "right", "both"):
         assert rows["iliacus+psoas_major", side, "dice"].value == 1.0
     for side in ("left", "right", "both"):
-        assert {(rows["gracilis", side, m].value, rows["gracilis", side, m].status)
-                for m in COLUMNS} == {(None, "not_in_label_set")}
+        assert {
+            (rows["gracilis", side, m].value, rows["gracilis", side, m].status) for m in COLUMNS
+        } == {(None, "not_in_label_set")}
     assert ("iliacus", "both", "dice") not in rows
     assert not any(r.status == "absent_prediction" for r in records)
 
@@ -128,8 +143,9 @@ def test_sides_of_one_map_help_the_other() -> None:
 def test_user_structures_are_matched_by_name() -> None:
     own = LabelSet("mine", (Structure(7, "implant", side="midline"), known_structures()["femur"]))
     other = LabelSet("theirs", (Structure(9, "implant", side="midline"),))
-    rows = table(compare(put(other, ("implant", 3, 5)), put(own, ("implant", 3, 5)),
-                         METRICS, keys=KEYS))
+    rows = table(
+        compare(put(other, ("implant", 3, 5)), put(own, ("implant", 3, 5)), METRICS, keys=KEYS)
+    )
     assert rows["implant", "both", "dice"].value == 1.0
     assert rows["femur", "left", "dice"].status == "not_in_label_set"
 
@@ -143,8 +159,9 @@ def test_unnamed_labels_have_no_sides() -> None:
 
 def test_a_label_that_one_unnamed_map_lacks_is_absent_there() -> None:
     one, two = anonymous_label_set([1]), anonymous_label_set([2])
-    rows = table(compare(put(two, ("label_2", 6, 10)), put(one, ("label_1", 6, 10)),
-                         METRICS, keys=KEYS))
+    rows = table(
+        compare(put(two, ("label_2", 6, 10)), put(one, ("label_1", 6, 10)), METRICS, keys=KEYS)
+    )
     assert rows["label_1", "both", "dice"].status == "absent_prediction"
     assert rows["label_2", "both", "dice"].status == "absent_reference"
 

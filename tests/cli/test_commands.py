@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from mskt import __version__
 from mskt.cli import app
 from mskt.cli.options import parse_extra, run_id
+from mskt.cli.sources import says_synthetic
 from mskt.core.cases import find_cases
 from mskt.core.errors import UsageError
 
@@ -109,7 +110,7 @@ def test_impossible_voxels_are_refused(text, tmp_path):
 
 
 def test_phantoms_are_a_dataset_that_run_reads(tmp_path):
-    mskt("phantom", "-o", tmp_path, "--spacing", "9,9,12", "--seed", "3", "-q")
+    mskt("phantom", "-o", tmp_path, "--spacing", "9,9,12", "--seed", "3", "-q", "--format", "both")
     (case,) = find_cases([tmp_path])
     assert case.case_id == "phantom_0001"
     assert case.reference.name == "phantom_0001.nii.gz" and case.table.name == "dataset.json"
@@ -118,6 +119,9 @@ def test_phantoms_are_a_dataset_that_run_reads(tmp_path):
     np.testing.assert_array_equal(image.affine, labels.affine)
     assert bytes(image.header["descrip"]).startswith(b"synthetic phantom")
     assert set(range(1, 23)) - {3, 5, 7, 8} <= set(np.unique(labels.dataobj))
+    series = tmp_path / "dicom" / "phantom_0001"
+    assert len(list(series.glob("*.dcm"))) == image.shape[2]
+    assert says_synthetic(series) and says_synthetic(case.image)
     person = dict(
         zip(
             *(

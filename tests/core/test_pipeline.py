@@ -107,7 +107,7 @@ def test_progress_ends_after_it_began():
         DeterministicEstimator(),
         progress=lambda stage, part: seen.append((stage, part)),
     )
-    assert [s for s, _ in seen][0] == "prepare"
+    assert seen[0][0] == "prepare"
     assert seen[-1][0] == "post-process"
     parts = [part for stage, part in seen if stage == "segment"]
     assert parts == sorted(parts)

@@ -14,8 +14,18 @@ from mskt.core.volume import Grid
 
 MISSING = tuple(status for status in STATUSES if status not in ("ok", "truncated"))
 COLUMNS = (
-    "structure", "side", "metric", "unit", "cases", "defined", "truncated", *MISSING,
-    "mean", "sd", "median", "mean_misses_as_diagonal",
+    "structure",
+    "side",
+    "metric",
+    "unit",
+    "cases",
+    "defined",
+    "truncated",
+    *MISSING,
+    "mean",
+    "sd",
+    "median",
+    "mean_misses_as_diagonal",
 )
 
 
@@ -68,13 +78,19 @@ def _aggregate(
 ) -> Aggregate:
     values = [row.value for row in rows if row.value is not None]
     statuses = Counter(row.status for row in rows if row.status != "ok")
-    missed = [diagonals_mm.get(row.case_id) for row in rows
-              if row.value is None and row.status == "absent_prediction"]
+    missed = [
+        diagonals_mm.get(row.case_id)
+        for row in rows
+        if row.value is None and row.status == "absent_prediction"
+    ]
     penalised = None
     if key[3] == "mm" and None not in missed and values + missed:
         penalised = statistics.fmean([*values, *(d for d in missed if d is not None)])
     return Aggregate(
-        *key, len(rows), len(values), statuses,
+        *key,
+        len(rows),
+        len(values),
+        statuses,
         statistics.fmean(values) if values else None,
         statistics.stdev(values) if len(values) > 1 else None,
         statistics.median(values) if values else None,
@@ -86,8 +102,10 @@ def to_tsv(aggregates: Iterable[Aggregate]) -> str:
     """Write the table as text: tab-separated, 9 significant digits, empty where undefined."""
     lines = ["\t".join(COLUMNS)]
     for row in aggregates:
-        cells = [getattr(row, name) if name not in STATUSES else row.statuses.get(name, 0)
-                 for name in COLUMNS]
+        cells = [
+            getattr(row, name) if name not in STATUSES else row.statuses.get(name, 0)
+            for name in COLUMNS
+        ]
         lines.append("\t".join(_cell(cell) for cell in cells))
     return "\n".join(lines) + "\n"
 

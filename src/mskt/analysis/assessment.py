@@ -23,6 +23,10 @@ from mskt.core.volume import FloatArray, Labels, Volume
 FAT_BELOW_HU, LEAN_ABOVE_HU = -30.0, 30.0
 
 
+OF_THE_WHOLE = frozenset({"volume", "normalized_volume"})
+"""What cannot be said of a structure of which only a part is in view."""
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """What tells the rows of one result from those of another.
@@ -69,8 +73,8 @@ def assess(
         uncertainty: one value a voxel; None leaves the metric out.
         unit: of the uncertainty.
         keys: case, dataset, segmenter, estimator and run.
-        truncated: ``(index, side)`` of structures that the field of view cuts: their values stand
-            with the status ``truncated``.
+        truncated: ``(index, side)`` of structures that the field of view cuts. All their rows have
+            the status ``truncated``; those of :data:`OF_THE_WHOLE` have no value.
 
     Returns:
         Rows in the order of the label set, then left, right, both, then metrics. A structure or
@@ -93,26 +97,42 @@ def assess(
             if present and (structure.index, side) in truncated:
                 status = "truncated"
             for metric, value, its_unit in _describe(
-                sums, structure.index, codes, labels.grid.voxel_volume_cm3,
-                image, unit if uncertainty is not None else None,
+                sums,
+                structure.index,
+                codes,
+                labels.grid.voxel_volume_cm3,
+                image,
+                unit if uncertainty is not None else None,
             ):
-                rows.append(Record(**asdict(keys), structure=structure.name, side=side,
-                                   metric=metric, value=value if present else None,
-                                   unit=its_unit, status=status))
+                whole = status != "truncated" or metric not in OF_THE_WHOLE
+                rows.append(
+                    Record(
+                        **asdict(keys),
+                        structure=structure.name,
+                        side=side,
+                        metric=metric,
+                        value=value if present and whole else None,
+                        unit=its_unit,
+                        status=status,
+                    )
+                )
     return rows
 
 
-def _check_shapes(
-    labels: NDArray[np.uint8], others: Mapping[str, NDArray[Any] | None]
-) -> None:
+def _check_shapes(labels: NDArray[np.uint8], others: Mapping[str, NDArray[Any] | None]) -> None:
     for name, array in others.items():
         if array is not None and array.shape != labels.shape:
-            raise GeometryError(name, f"has the shape {array.shape}, the label map "
-                                      f"{labels.shape}", "Both must lie on the same grid.")
+            raise GeometryError(
+                name,
+                f"has the shape {array.shape}, the label map {labels.shape}",
+                "Both must lie on the same grid.",
+            )
 
 
 def _sum(
-    labels: NDArray[np.uint8], hu: FloatArray | None, sides: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    hu: FloatArray | None,
+    sides: NDArray[np.uint8],
     uncertainty: FloatArray | None,
 ) -> _Sums:
     """Add up everything in one walk over the foreground, slab by slab in memory order."""
@@ -127,9 +147,15 @@ def _sum(
         totals[0] += np.bincount(code, minlength=768)
         if image is not None:
             values = image[part][here].astype(np.float64)
-            for row, weights in enumerate((
-                values, values * values, values < FAT_BELOW_HU, values > LEAN_ABOVE_HU,
-            ), start=1):
+            for row, weights in enumerate(
+                (
+                    values,
+                    values * values,
+                    values < FAT_BELOW_HU,
+                    values > LEAN_ABOVE_HU,
+                ),
+                start=1,
+            ):
                 totals[row] += np.bincount(code, weights, 768)
         if extra is not None:
             totals[5] += np.bincount(code, extra[part][here], 768)
@@ -153,10 +179,15 @@ def _sides_of(structure: Structure, sided: bool) -> Iterator[tuple[str, list[int
 
 
 def _describe(
-    sums: _Sums, index: int, codes: list[int], voxel_cm3: float, image: Volume | None,
+    sums: _Sums,
+    index: int,
+    codes: list[int],
+    voxel_cm3: float,
+    image: Volume | None,
     unit: str | None,
 ) -> Iterator[tuple[str, float, str]]:
     """Yield metric, value and unit; values mean nothing where there are no voxels."""
+
     def total(array: NDArray[np.float64]) -> float:
         return float(array[index, codes].sum())
 

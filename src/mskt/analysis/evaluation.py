@@ -132,6 +132,7 @@ def check_same_grid(prediction: Grid, reference: Grid) -> None:
     """
     if prediction.same_as(reference, tolerance_mm=0.01):
         return
+
     def told(grid: Grid) -> str:
         origin = ", ".join(f"{x:.2f}" for x in grid.affine[:3, 3])
         spacing = " × ".join(f"{s:.4g}" for s in grid.spacing_mm)
@@ -139,10 +140,11 @@ def check_same_grid(prediction: Grid, reference: Grid) -> None:
         return f"{shape} voxels of {spacing} mm, first voxel at ({origin}) mm"
 
     raise GeometryError(
-        "prediction", f"lies on another grid than its reference: {told(prediction)}; "
-                      f"reference {told(reference)}",
+        "prediction",
+        f"lies on another grid than its reference: {told(prediction)}; reference {told(reference)}",
         "Bring it back to the grid of the image with the tool that made it, or let mskt take the "
-        "nearest label: --resample-prediction.")
+        "nearest label: --resample-prediction.",
+    )
 
 
 def common_structures(prediction: LabelSet, reference: LabelSet) -> CommonStructures:
@@ -156,9 +158,11 @@ def common_structures(prediction: LabelSet, reference: LabelSet) -> CommonStruct
     if (prediction.name == UNNAMED) != (reference.name == UNNAMED):
         which = "prediction" if prediction.name == UNNAMED else "reference"
         raise UsageError(
-            which, "has no table that names its labels, the other mask has one.",
+            which,
+            "has no table that names its labels, the other mask has one.",
             "Put a _dseg.tsv beside the mask, or give --label-set (prediction) and "
-            "--reference-label-set (reference): msk22, thigh10, thigh30, totalseg or FILE.tsv.")
+            "--reference-label-set (reference): msk22, thigh10, thigh30, totalseg or FILE.tsv.",
+        )
     groups = {g.first[0]: g for g in common_coarsening(reference, prediction)}
     grouped = {name for g in groups.values() for name in g.first}
     shared: list[Structure] = []
@@ -170,8 +174,9 @@ def common_structures(prediction: LabelSet, reference: LabelSet) -> CommonStruct
         if structure.name in groups:
             group = groups[structure.name]
             name, mine, theirs = group.name, group.second, group.first
-            new = replace(structure, name=name, side=_side_of(group.elements),
-                          elements=group.elements)
+            new = replace(
+                structure, name=name, side=_side_of(group.elements), elements=group.elements
+            )
         elif structure.name in grouped:
             continue
         elif twin is not None and not structure.elements and not twin.elements:
@@ -185,8 +190,13 @@ def common_structures(prediction: LabelSet, reference: LabelSet) -> CommonStruct
         order.append(new.name)
         of_prediction[[prediction[name].index for name in mine]] = new.index
         of_reference[[reference[name].index for name in theirs]] = new.index
-    return CommonStructures(LabelSet(reference.name, tuple(shared)), of_prediction, of_reference,
-                            tuple(order), not_shared)
+    return CommonStructures(
+        LabelSet(reference.name, tuple(shared)),
+        of_prediction,
+        of_reference,
+        tuple(order),
+        not_shared,
+    )
 
 
 def _side_of(elements: Iterable[tuple[str, str]]) -> Side:
@@ -213,12 +223,14 @@ def on_grid(labels: Labels, grid: Grid) -> Labels:
 
     matrix = np.linalg.inv(labels.affine) @ grid.affine
     data = ndimage.affine_transform(
-        labels.data, matrix[:3, :3], matrix[:3, 3], grid.shape, order=0, prefilter=False)
+        labels.data, matrix[:3, :3], matrix[:3, 3], grid.shape, order=0, prefilter=False
+    )
     return Labels(data, grid.affine, labels.label_set)
 
 
 def separate_both(
-    prediction: Labels, reference: Labels,
+    prediction: Labels,
+    reference: Labels,
     prediction_sides: NDArray[np.uint8] | None = None,
     reference_sides: NDArray[np.uint8] | None = None,
 ) -> list[NDArray[np.uint8]]:
@@ -239,7 +251,8 @@ def separate_both(
             plane = estimate_midplane(guide.data, guide.grid, guide.label_set)
             if plane is not None:
                 found[this] = separate_sides(
-                    labels.data, labels.grid, labels.label_set, plane=plane)
+                    labels.data, labels.grid, labels.label_set, plane=plane
+                )
     return found
 
 
@@ -257,12 +270,17 @@ class _Pair:
 
     @classmethod
     def of(
-        cls, prediction: Labels, reference: Labels, sides: Sequence[NDArray[np.uint8]],
+        cls,
+        prediction: Labels,
+        reference: Labels,
+        sides: Sequence[NDArray[np.uint8]],
         common: CommonStructures,
     ) -> _Pair:
         box = _union_box(prediction.data, reference.data)
-        maps = (_renumber(common.of_prediction, prediction.data[box]),
-                _renumber(common.of_reference, reference.data[box]))
+        maps = (
+            _renumber(common.of_prediction, prediction.data[box]),
+            _renumber(common.of_reference, reference.data[box]),
+        )
         cropped = (sides[0][box], sides[1][box])
         cut: set[tuple[int, str]] = set()
         for labels, its_sides, table in zip(
@@ -274,9 +292,17 @@ class _Pair:
         paired[[s.index for s in common.label_set.structures if s.side == "both"]] = True
         here = [_renumber(paired, labels) for labels in maps]
         sided = not any(h.any() for h in here) or any(
-            bool((s[h] != UNSIDED).any()) for s, h in zip(cropped, here, strict=True))
-        return cls(maps, cropped, box, prediction.affine, common.label_set, frozenset(cut),
-                   sided and reference.label_set.name != UNNAMED)
+            bool((s[h] != UNSIDED).any()) for s, h in zip(cropped, here, strict=True)
+        )
+        return cls(
+            maps,
+            cropped,
+            box,
+            prediction.affine,
+            common.label_set,
+            frozenset(cut),
+            sided and reference.label_set.name != UNNAMED,
+        )
 
     def measure(
         self, metrics: Sequence[Metric], image: Volume | None
@@ -285,9 +311,16 @@ class _Pair:
         hu = None if image is None else image.data[self.box]
         for codes, meaning in self._codings():
             pair = LabelPair(
-                *codes, tuple(meaning), Grid(self.maps[0].shape, self.affine).spacing_mm, hu,
-                frozenset(code for code, (structure, side) in meaning.items()
-                          if (structure.index, side) in self.truncated))
+                *codes,
+                tuple(meaning),
+                Grid(self.maps[0].shape, self.affine).spacing_mm,
+                hu,
+                frozenset(
+                    code
+                    for code, (structure, side) in meaning.items()
+                    if (structure.index, side) in self.truncated
+                ),
+            )
             for metric in metrics:
                 for m in metric.measure(pair):
                     structure, side = meaning[m.index]
@@ -315,7 +348,8 @@ class _Pair:
                     meaning[int(table[code, s.index])] = (s, name)
             first, second = (
                 _renumber(table.ravel(), labels, sides)
-                for labels, sides in zip(self.maps, self.sides, strict=True))
+                for labels, sides in zip(self.maps, self.sides, strict=True)
+            )
             yield (first, second), meaning
 
     def _intensity_errors(self, image: Volume) -> Iterator[tuple[str, str, _Row]]:
@@ -323,14 +357,22 @@ class _Pair:
         crop = Volume(image.data[self.box], image.affine)
         means = []
         for labels, sides in zip(self.maps, self.sides, strict=True):
-            rows = assess(Labels(labels, self.affine, self.label_set), crop, sides,
-                          keys=Keys(""), truncated=self.truncated)
+            rows = assess(
+                Labels(labels, self.affine, self.label_set),
+                crop,
+                sides,
+                keys=Keys(""),
+                truncated=self.truncated,
+            )
             means.append({(r.structure, r.side): r for r in rows if r.metric == "mean_hu"})
         for place in means[0].keys() | means[1].keys():
             first, second = (found.get(place) for found in means)
             p, r = (None if row is None else row.value for row in (first, second))
-            status = {(True, True): "absent_both", (True, False): "absent_prediction",
-                      (False, True): "absent_reference"}.get((p is None, r is None), "ok")
+            status = {
+                (True, True): "absent_both",
+                (True, False): "absent_prediction",
+                (False, True): "absent_reference",
+            }.get((p is None, r is None), "ok")
             if status == "ok" and (self.label_set[place[0]].index, place[1]) in self.truncated:
                 status = "truncated"
             value = None if p is None or r is None else abs(p - r)
@@ -352,8 +394,9 @@ def _renumber(
 
 def _union_box(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Box:
     boxes = [box for box in map(foreground_box, (first, second)) if box] or [(slice(0, 1),) * 3]
-    i, j, k = (slice(min(b[a].start for b in boxes), max(b[a].stop for b in boxes))
-               for a in range(3))
+    i, j, k = (
+        slice(min(b[a].start for b in boxes), max(b[a].stop for b in boxes)) for a in range(3)
+    )
     return (i, j, k)
 
 
@@ -369,8 +412,11 @@ def _columns(metrics: Sequence[Metric], image: Volume | None) -> list[tuple[str,
 
 
 def _records(
-    common: CommonStructures, rows: Mapping[tuple[str, str], Collection[_Row]], sided: bool,
-    columns: Sequence[tuple[str, str]], keys: Keys,
+    common: CommonStructures,
+    rows: Mapping[tuple[str, str], Collection[_Row]],
+    sided: bool,
+    columns: Sequence[tuple[str, str]],
+    keys: Keys,
 ) -> Iterator[Record]:
     """Put the rows into the order of the reference's label set."""
     shared = common.label_set.by_name
@@ -378,8 +424,18 @@ def _records(
         structure = shared.get(name) or common.not_shared[name]
         pairs = ["left", "right"] if sided and structure.side == "both" else []
         for side in (*pairs, _whole(structure)):
-            found = rows.get((name, side), ()) if name in shared else [
-                (metric, None, unit, "not_in_label_set") for metric, unit in columns]
+            found = (
+                rows.get((name, side), ())
+                if name in shared
+                else [(metric, None, unit, "not_in_label_set") for metric, unit in columns]
+            )
             for metric, value, unit, status in found:
-                yield Record(**asdict(keys), structure=name, side=side, metric=metric, value=value,
-                             unit=unit, status=status)
+                yield Record(
+                    **asdict(keys),
+                    structure=name,
+                    side=side,
+                    metric=metric,
+                    value=value,
+                    unit=unit,
+                    status=status,
+                )

@@ -77,7 +77,7 @@ def case_table(case_id: str, records: Sequence[Record]) -> Table:
     from rich.text import Text
 
     rows = lines(records)
-    found = [row for row in rows if row.volume_cm3 is not None]
+    found = [row for row in rows if row.status != "absent_prediction"]
     with_dice = any(row.dice is not None for row in rows)
     synthetic = any(record.dataset == SYNTHETIC_MARK for record in records)
     table = Table(
@@ -102,7 +102,7 @@ def _not_found(rows: Sequence[Line]) -> str:
     """One line for what has no voxel, instead of a row of empty cells each."""
     missing: dict[str, list[str]] = {}
     for row in rows:
-        if row.volume_cm3 is None:
+        if row.status == "absent_prediction":
             missing.setdefault(row.structure, []).append(row.side)
     words = [
         name if len(sides) > 1 or sides == ["both"] else f"{name} ({sides[0]})"

@@ -13,7 +13,7 @@ from mskt.plugins.unet_bayes.segmenter import UNetBayes
 
 def scan(shape=(60, 44, 11), spacing=(2.0, 2.0, 3.0)) -> Volume:
     """An ellipse of muscle with a bone in it."""
-    i, j, k = np.indices(shape)
+    i, j, _ = np.indices(shape)
     radius = ((i - shape[0] / 2) / 24) ** 2 + ((j - shape[1] / 2) / 16) ** 2
     data = np.where(radius < 1, 50.0, -1000.0)
     data[radius < 0.1] = 700
@@ -90,5 +90,5 @@ def test_options_that_contradict_the_weights_are_refused():
         UNetBayes(weights="random", variant="7layers")
     with pytest.raises(WeightsError, match="no weights named 'nosuch'"):
         UNetBayes(weights="nosuch")
-    with pytest.raises(UsageError, match="CUDA devices|is no device"):
+    with pytest.raises(UsageError, match=r"CUDA devices|is no device"):
         UNetBayes(weights="random", device="cuda:99")

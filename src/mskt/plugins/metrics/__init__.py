@@ -12,10 +12,12 @@ from mskt.core.specs import MetricSpec
 def mskt_metric() -> Iterable[MetricSpec]:
     """Announce the two families."""
     yield MetricSpec(
-        name="overlap", factory="mskt.plugins.metrics.overlap:Overlap",
+        name="overlap",
+        factory="mskt.plugins.metrics.overlap:Overlap",
         summary="Dice, absolute and relative volume error",
     )
     yield MetricSpec(
-        name="surface", factory="mskt.plugins.metrics.surface:Surface",
+        name="surface",
+        factory="mskt.plugins.metrics.surface:Surface",
         summary="ASSD, Hausdorff distance, its 95th percentile, surface Dice at a tolerance",
     )

@@ -77,7 +77,8 @@ def surface_distances(pair: LabelPair) -> Iterator[SurfaceDistances]:
             for place in (first.place[mine], second.place[theirs])
         )
         yield SurfaceDistances(
-            index, *here,
+            index,
+            *here,
             _with_zeros(points, first.shared[mine], targets),
             _with_zeros(targets, second.shared[theirs], points),
         )
@@ -92,9 +93,7 @@ def _with_zeros(
     return found
 
 
-def nearest_mm(
-    points: NDArray[np.float64], targets: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def nearest_mm(points: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[np.float64]:
     """Exact distance from each point to the nearest target, ``(n, 3)`` and ``(m, 3)`` in mm."""
     if not len(points):
         return np.zeros(0)
@@ -111,8 +110,9 @@ def _borders(prediction: NDArray[Any], reference: NDArray[Any]) -> tuple[_Border
     step = max(1, _SLAB_VOXELS // max(plane, 1))
     for start in range(0, len(prediction) if plane else 0, step):
         stop = min(start + step, len(prediction))
-        slabs = [np.ascontiguousarray(labels[start:stop]).ravel()
-                 for labels in (prediction, reference)]
+        slabs = [
+            np.ascontiguousarray(labels[start:stop]).ravel() for labels in (prediction, reference)
+        ]
         borders = [border_voxels(labels, start, stop) for labels in (prediction, reference)]
         both = borders[0] & borders[1] & (slabs[0] == slabs[1])
         for lists, labels, border in zip(found, slabs, borders, strict=True):

@@ -38,8 +38,9 @@ class Surface(Metric):
 
     def __init__(self, tolerance_mm: float = 2.0) -> None:
         if not tolerance_mm >= 0:
-            raise UsageError("", f"a tolerance of {tolerance_mm} mm is no distance.",
-                             "Give 0 or more, in mm.")
+            raise UsageError(
+                "", f"a tolerance of {tolerance_mm} mm is no distance.", "Give 0 or more, in mm."
+            )
         self.tolerance_mm = tolerance_mm
 
     def measure(self, pair: LabelPair) -> Iterator[Measurement]:
@@ -54,9 +55,7 @@ class Surface(Metric):
             for info in self.infos:
                 yield Measurement(found.index, info.name, values.get(info.name), info.unit, status)
 
-    def _summarise(
-        self, forth: NDArray[np.float64], back: NDArray[np.float64]
-    ) -> dict[str, float]:
+    def _summarise(self, forth: NDArray[np.float64], back: NDArray[np.float64]) -> dict[str, float]:
         """Reduce the distances of both directions."""
         number = forth.size + back.size
         within = self.tolerance_mm + _ROUNDING_MM
