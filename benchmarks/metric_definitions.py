@@ -29,8 +29,9 @@ Mask = NDArray[np.bool_]
 def shapes(seed: int) -> tuple[Mask, Mask]:
     """A reference and its prediction."""
     rng = np.random.default_rng(seed)
-    x, y, z = np.meshgrid(*((np.arange(n) - n / 2) * s
-                            for n, s in zip(SHAPE, SPACING_MM, strict=True)), indexing="ij")
+    x, y, z = np.meshgrid(
+        *((np.arange(n) - n / 2) * s for n, s in zip(SHAPE, SPACING_MM, strict=True)), indexing="ij"
+    )
     length, width, depth = rng.uniform(45, 62), rng.uniform(9, 22), rng.uniform(7, 16)
     bend, twist = rng.uniform(-8, 8), rng.uniform(-0.6, 0.6)
     moved = [1.2 * _smooth(rng) for _ in range(3)]
@@ -71,16 +72,19 @@ def area_weighted(prediction: Mask, reference: Mask) -> tuple[float, float]:
     """ASSD and surface Dice over triangles of the isosurface, each counted by its area."""
     centres, areas = [], []
     for mask in (prediction, reference):
-        points, faces, _, _ = marching_cubes(np.pad(mask, 1).astype(np.float32), 0.5,
-                                             spacing=SPACING_MM)
+        points, faces, _, _ = marching_cubes(
+            np.pad(mask, 1).astype(np.float32), 0.5, spacing=SPACING_MM
+        )
         corners = points[faces].astype(np.float64)
         normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         centres.append(corners.mean(axis=1))
         areas.append(np.linalg.norm(normal, axis=1) / 2)
     distances = np.concatenate(directed(*centres))
     weights = np.concatenate(areas)
-    return (float(distances @ weights / weights.sum()),
-            float(weights[distances <= 2.0].sum() / weights.sum()))
+    return (
+        float(distances @ weights / weights.sum()),
+        float(weights[distances <= 2.0].sum() / weights.sum()),
+    )
 
 
 def definitions(prediction: Mask, reference: Mask) -> dict[tuple[str, str], float]:
@@ -90,19 +94,23 @@ def definitions(prediction: Mask, reference: Mask) -> dict[tuple[str, str], floa
     found = {(name, "mskt"): ours[name] for name in ("dice", "assd", "hd95", "nsd")}
     both = prediction.sum(axis=(0, 1)) + reference.sum(axis=(0, 1))
     shared = (prediction & reference).sum(axis=(0, 1))
-    found["dice", "mean over slices with either mask"] = (2 * shared[both > 0] / both[both > 0]).mean()
+    found["dice", "mean over slices with either mask"] = (
+        2 * shared[both > 0] / both[both > 0]
+    ).mean()
     faces = directed(border(prediction, 1), border(reference, 1))
     found["assd", "mean of the two directed means"] = np.mean([d.mean() for d in faces])
     found["hd95", "percentile of both directions pooled"] = np.percentile(np.concatenate(faces), 95)
     found["hd95", "mean of the two directed percentiles"] = np.mean(
-        [np.percentile(d, 95) for d in faces])
+        [np.percentile(d, 95) for d in faces]
+    )
     corners = directed(border(prediction, 3), border(reference, 3))
     pooled = np.concatenate(corners)
     found["assd", "border by 26 neighbours"] = pooled.mean()
     found["hd95", "border by 26 neighbours"] = max(np.percentile(d, 95) for d in corners)
     found["nsd", "border by 26 neighbours"] = np.mean(pooled <= 2.0)
     found["assd", "mesh, weighted by area"], found["nsd", "mesh, weighted by area"] = area_weighted(
-        prediction, reference)
+        prediction, reference
+    )
     return found | medpy(prediction, reference)
 
 
@@ -112,15 +120,18 @@ def medpy(prediction: Mask, reference: Mask) -> dict[tuple[str, str], float]:
     except ImportError:
         return {}
     named: dict[str, Callable[..., float]] = {"assd": binary.assd, "hd95": binary.hd95}
-    found = {(name, "MedPy"): float(function(prediction, reference, SPACING_MM))
-             for name, function in named.items()}
+    found = {
+        (name, "MedPy"): float(function(prediction, reference, SPACING_MM))
+        for name, function in named.items()
+    }
     return found | {("dice", "MedPy"): float(binary.dc(prediction, reference))}
 
 
 def main() -> None:
     """Print the mean over the shapes as a Markdown table."""
-    rows = [definitions(prediction, reference)
-            for reference, prediction in map(shapes, range(COUNT))]
+    rows = [
+        definitions(prediction, reference) for reference, prediction in map(shapes, range(COUNT))
+    ]
     print("| metric | definition | mean | differs from mskt by |")
     print("|---|---|---|---|")
     for metric, definition in sorted(rows[0], key=lambda key: (key[0], key[1] != "mskt")):

@@ -65,10 +65,10 @@ __all__ = [
     "UncertaintyEstimator",
     "UncertaintySpec",
     "Volume",
+    "__version__",
     "hookimpl",
     "label_set",
     "segment_case",
-    "__version__",
 ]
 
 

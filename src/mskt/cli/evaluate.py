@@ -64,29 +64,62 @@ class Match:
 
 
 def evaluate_command(
-    prediction: Annotated[Path, typer.Option(
-        "--prediction", "-p", help="Label map, or a folder of them.", show_default=False)],
-    reference: Annotated[Path, typer.Option(
-        "--reference", "-r", help="Label map, or a folder of them; matched by name.",
-        show_default=False)],
-    out: Annotated[Path, typer.Option(
-        "--out", "-o", help="Folder for results.csv, summary.tsv and one folder a case.",
-        show_default=False)],
-    image: Annotated[Path | None, typer.Option(
-        help="The CT, or a folder of them: adds mean HU, composition and the error of the "
-             "mean HU.")] = None,
-    label_set: Annotated[str | None, typer.Option(
-        metavar="NAME|FILE.tsv", help="Names the labels of masks without a table beside them: "
-                                      "msk22, thigh10, thigh30, totalseg or a table.")] = None,
-    reference_label_set: Annotated[str | None, typer.Option(
-        metavar="NAME|FILE.tsv", help="The same for the references, where it differs.")] = None,
-    tolerance_mm: Annotated[float, typer.Option(
-        min=0.0, help="Of the surface Dice (nsd).")] = 2.0,
+    prediction: Annotated[
+        Path,
+        typer.Option(
+            "--prediction", "-p", help="Label map, or a folder of them.", show_default=False
+        ),
+    ],
+    reference: Annotated[
+        Path,
+        typer.Option(
+            "--reference",
+            "-r",
+            help="Label map, or a folder of them; matched by name.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for results.csv, summary.tsv and one folder a case.",
+            show_default=False,
+        ),
+    ],
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            help="The CT, or a folder of them: adds mean HU, composition and the error of the "
+            "mean HU."
+        ),
+    ] = None,
+    label_set: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE.tsv",
+            help="Names the labels of masks without a table beside them: "
+            "msk22, thigh10, thigh30, totalseg or a table.",
+        ),
+    ] = None,
+    reference_label_set: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE.tsv", help="The same for the references, where it differs."
+        ),
+    ] = None,
+    tolerance_mm: Annotated[float, typer.Option(min=0.0, help="Of the surface Dice (nsd).")] = 2.0,
     dataset: Annotated[str, typer.Option(help="Name that stands in the tables.")] = "",
-    segmenter: Annotated[str, typer.Option(
-        help="Name of the tool that made the predictions, for the tables.")] = "",
-    resample_prediction: Annotated[bool, typer.Option(
-        "--resample-prediction", help="Take the nearest label where the grids differ.")] = False,
+    segmenter: Annotated[
+        str, typer.Option(help="Name of the tool that made the predictions, for the tables.")
+    ] = "",
+    resample_prediction: Annotated[
+        bool,
+        typer.Option(
+            "--resample-prediction", help="Take the nearest label where the grids differ."
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say errors only.")] = False,
 ) -> None:
@@ -95,8 +128,19 @@ def evaluate_command(
     Exit code 1 if a case failed or has no prediction; the table says which and why.
     """
     options = EvaluateOptions(
-        prediction, reference, out, image, label_set, reference_label_set, tolerance_mm, dataset,
-        segmenter, resample_prediction, json, quiet)
+        prediction,
+        reference,
+        out,
+        image,
+        label_set,
+        reference_label_set,
+        tolerance_mm,
+        dataset,
+        segmenter,
+        resample_prediction,
+        json,
+        quiet,
+    )
     outcome = evaluate(options)
     if outcome.failed:
         raise typer.Exit(1)
@@ -122,8 +166,7 @@ def evaluate(options: EvaluateOptions) -> Outcome:
     atomic.make_folder(options.out)
     for found in matches:
         try:
-            outcome.records[found.case_id] = _one(
-                found, options, names, metrics, plugins, outcome)
+            outcome.records[found.case_id] = _one(found, options, names, metrics, plugins, outcome)
         except (OutputError, UsageError):
             raise  # the next case would fare no better
         except MsktError as error:
@@ -144,7 +187,8 @@ def match(options: EvaluateOptions, outcome: Outcome) -> list[Match]:
 
     predictions, references = (
         {case.case_id: case for case in _maps(path)}
-        for path in (options.prediction, options.reference))
+        for path in (options.prediction, options.reference)
+    )
     if len(predictions) == len(references) == 1:  # one each: they belong together, whatever named
         references = dict(zip(predictions, references.values(), strict=True))
     images = {}
@@ -155,9 +199,10 @@ def match(options: EvaluateOptions, outcome: Outcome) -> list[Match]:
     shared = [name for name in references if name in predictions]
     if not shared:
         raise UsageError(
-            "--prediction and --reference", "have no case in common: "
-            f"{_some(predictions)} against {_some(references)}.",
-            "Give the two files of a case the same name (endings such as _dseg do not count).")
+            "--prediction and --reference",
+            f"have no case in common: {_some(predictions)} against {_some(references)}.",
+            "Give the two files of a case the same name (endings such as _dseg do not count).",
+        )
     for name in references:
         if name not in predictions:
             outcome.failed[name] = "has a reference but no prediction"
@@ -166,8 +211,11 @@ def match(options: EvaluateOptions, outcome: Outcome) -> list[Match]:
             outcome.notes.append(f"{name}: has no reference, left out")
     if images and any(name not in images for name in shared):
         missing = [name for name in shared if name not in images]
-        raise UsageError("--image", f"has no image for {_some(missing)}.",
-                         "Name images like the masks, or leave --image out.")
+        raise UsageError(
+            "--image",
+            f"has no image for {_some(missing)}.",
+            "Name images like the masks, or leave --image out.",
+        )
     return [Match(name, predictions[name], references[name], images.get(name)) for name in shared]
 
 
@@ -198,8 +246,12 @@ def _names(text: str | None) -> LabelSet | None:
 
 
 def _one(
-    found: Match, options: EvaluateOptions, names: tuple[LabelSet | None, LabelSet | None],
-    metrics: Sequence[Metric], plugins: Registry, outcome: Outcome,
+    found: Match,
+    options: EvaluateOptions,
+    names: tuple[LabelSet | None, LabelSet | None],
+    metrics: Sequence[Metric],
+    plugins: Registry,
+    outcome: Outcome,
 ) -> list[Record]:
     """Read, measure and write one case."""
     from mskt.analysis.aggregates import diagonal_mm
@@ -222,10 +274,22 @@ def _one(
         _check_image(image.grid, reference.grid)
     keys = Keys(found.case_id, options.dataset, options.segmenter)
     sides, reference_sides = separate_both(prediction, reference)
-    records = compare(prediction, reference, metrics, keys=keys, image=image,
-                      prediction_sides=sides, reference_sides=reference_sides)
-    records += assess(prediction, image, sides, keys=keys, truncated=truncated(
-        prediction.data, sides, prediction.label_set))
+    records = compare(
+        prediction,
+        reference,
+        metrics,
+        keys=keys,
+        image=image,
+        prediction_sides=sides,
+        reference_sides=reference_sides,
+    )
+    records += assess(
+        prediction,
+        image,
+        sides,
+        keys=keys,
+        truncated=truncated(prediction.data, sides, prediction.label_set),
+    )
     outcome.diagonals_mm[found.case_id] = diagonal_mm(reference.grid)
     atomic.make_folder(options.out / found.case_id)
     atomic.write_text(options.out / found.case_id / "results.csv", to_csv(records))
@@ -245,8 +309,10 @@ def _check_image(image: Any, reference: Any) -> None:
 
     if not image.same_as(reference, tolerance_mm=0.01):
         raise GeometryError(
-            "image", f"has {image.shape} voxels, its reference {reference.shape}, or they lie "
-                     "elsewhere", "Give the image on which the reference was drawn.")
+            "image",
+            f"has {image.shape} voxels, its reference {reference.shape}, or they lie elsewhere",
+            "Give the image on which the reference was drawn.",
+        )
 
 
 def _tell(options: EvaluateOptions, outcome: Outcome, rows: list[Record]) -> None:
@@ -260,16 +326,31 @@ def _tell(options: EvaluateOptions, outcome: Outcome, rows: list[Record]) -> Non
     console = stderr(options.quiet)
     if found:
         console.print(summary_table(found, len(outcome.records)))
-        console.print("mean ± sd (median) over defined values; assd*: a structure that was missed "
-                      "counts as the image diagonal", style="dim", highlight=False)
+        console.print(
+            "mean ± sd (median) over defined values; assd*: a structure that was missed "
+            "counts as the image diagonal",
+            style="dim",
+            highlight=False,
+        )
     for note in outcome.notes:
         console.print(note, style="dim", markup=False, highlight=False, soft_wrap=True)
     for case_id, reason in outcome.failed.items():
-        stderr().print(f"{case_id}: FAILED: {reason}", style="bold red", markup=False,
-                       highlight=False, soft_wrap=True)
+        stderr().print(
+            f"{case_id}: FAILED: {reason}",
+            style="bold red",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     if options.json:
-        print_json({"cases": len(outcome.records), "failed": outcome.failed,
-                    "notes": outcome.notes, "summary": [_plain(row) for row in found]})
+        print_json(
+            {
+                "cases": len(outcome.records),
+                "failed": outcome.failed,
+                "notes": outcome.notes,
+                "summary": [_plain(row) for row in found],
+            }
+        )
 
 
 def _plain(row: Aggregate) -> dict[str, Any]:
@@ -282,28 +363,37 @@ def summary_table(found: Sequence[Aggregate], cases: int) -> Table:
     """One line a structure: its main metrics, and how many cases have no value and why."""
     from rich.table import Table
 
-    table = Table(title=f"{cases} case{'s' if cases != 1 else ''}, whole structures",
-                  title_justify="left")
+    table = Table(
+        title=f"{cases} case{'s' if cases != 1 else ''}, whole structures", title_justify="left"
+    )
     table.add_column("structure", no_wrap=True)
     table.add_column("n", justify="right")
     for name in (*_SHOWN[:3], "assd*", *_SHOWN[3:]):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("not ok")
     whole = {(row.structure, row.metric): row for row in found if row.side == "both"}
-    whole |= {(row.structure, row.metric): row for row in found
-              if (row.structure, row.metric) not in whole}
+    whole |= {
+        (row.structure, row.metric): row
+        for row in found
+        if (row.structure, row.metric) not in whole
+    }
     for structure in dict.fromkeys(row.structure for row in found):
         row = {metric: whole.get((structure, metric)) for metric in _SHOWN}
         dice, assd = row["dice"], row["assd"]
         if dice is None:
             continue  # a structure that only the prediction has
-        reasons = ", ".join(f"{count} {status.replace('_', ' ')}"
-                            for status, count in sorted(dice.statuses.items()))
+        reasons = ", ".join(
+            f"{count} {status.replace('_', ' ')}" for status, count in sorted(dice.statuses.items())
+        )
         penalised = assd.mean_misses_as_diagonal if assd is not None else None
         table.add_row(
-            structure, str(dice.defined), *(_spread(row[metric]) for metric in _SHOWN[:3]),
+            structure,
+            str(dice.defined),
+            *(_spread(row[metric]) for metric in _SHOWN[:3]),
             "–" if penalised is None else f"{penalised:.2f}",
-            *(_spread(row[metric]) for metric in _SHOWN[3:]), reasons)
+            *(_spread(row[metric]) for metric in _SHOWN[3:]),
+            reasons,
+        )
     return table
 
 

@@ -74,7 +74,7 @@ class RunOptions:
     @property
     def segmenter_options(self) -> dict[str, Any]:
         """What the segmenter's factory gets, as far as it was given."""
-        named = {"weights": self.weights, "backbone": self.backbone, "fast": self.fast}
+        named = {"weights": self.weights, "backbone": self.backbone}
         return {**{key: value for key, value in named.items() if value is not None}, **self.extra}
 
     @property

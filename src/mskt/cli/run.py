@@ -111,7 +111,9 @@ def run_command(
     fast: Annotated[
         bool,
         typer.Option(
-            "--fast", rich_help_panel=_HOW, help="Coarser and quicker, where the segmenter can."
+            "--fast",
+            rich_help_panel=_HOW,
+            help="Quicker and rougher: 3 draws, and what the segmenter offers.",
         ),
     ] = False,
     settings: Annotated[

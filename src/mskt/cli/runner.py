@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mskt.cli.console import INTERRUPTED, SOME_FAILED, Reporter, print_json, stderr
 from mskt.cli.options import RunOptions, run_id
 from mskt.cli.sources import SYNTHETIC_MARK, Source, find
-from mskt.core.errors import MsktError, OutputError
+from mskt.core.errors import MsktError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from mskt.analysis.assessment import Keys
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from mskt.core.registry import Registry
     from mskt.core.volume import Labels, Volume
     from mskt.report.outputs import UncertaintyInfo
+
+
+FAST_SAMPLES = 3
+"""Draws of ``--fast``: Soufi 2024, Table 8 finds most of the gain of 10 draws at 5."""
 
 
 @dataclass
@@ -126,8 +130,11 @@ def _build(options: RunOptions, plugins: Registry, settings: Mapping[str, Any]) 
     # A segmenter without that option computes on the CPU; asking another device of it is refused.
     if "device" in inspect.signature(factory).parameters or options.device not in ("auto", "cpu"):
         chosen["device"] = device
+    estimator_chosen = dict(options.estimator_options)
+    if options.fast:
+        _make_fast(options, plugins, chosen, estimator_chosen)
     segmenter = plugins.get("segmenter", options.segmenter, **chosen)
-    estimator = plugins.get("uncertainty", options.uncertainty, **options.estimator_options)
+    estimator = plugins.get("uncertainty", options.uncertainty, **estimator_chosen)
     check_pair(segmenter, estimator, options.uncertainty)
     if options.roi_subset:
         segmenter.label_set.subset(options.roi_subset)
@@ -141,6 +148,27 @@ def _build(options: RunOptions, plugins: Registry, settings: Mapping[str, Any]) 
         run_id(settings, facts),
         metrics_of(plugins),
     )
+
+
+def _make_fast(
+    options: RunOptions, plugins: Registry, segmenter: dict[str, Any], estimator: dict[str, Any]
+) -> None:
+    """Take what there is to make a run quicker: the segmenter's own way, fewer draws, or both."""
+    ways = 0
+    for kind, name, option, value, chosen in (
+        ("segmenter", options.segmenter, "fast", True, segmenter),
+        ("uncertainty", options.uncertainty, "samples", FAST_SAMPLES, estimator),
+    ):
+        known = inspect.signature(plugins.find(kind, name).spec.load()).parameters
+        if option in known:
+            chosen.setdefault(option, value)
+            ways += 1
+    if not ways:
+        raise UsageError(
+            "--fast",
+            f"{options.segmenter} with {options.uncertainty} has no quicker way",
+            "Leave --fast out.",
+        )
 
 
 def _one(

@@ -163,8 +163,8 @@ class UncertaintyEstimator(ABC):
     """
 
     needs: ClassVar[Needs]
-    unit: ClassVar[str]
-    range: ClassVar[tuple[float, float]]
+    unit: str
+    range: tuple[float, float]
     minimum_draws: ClassVar[int] = 1
     measure: str
     draws: int

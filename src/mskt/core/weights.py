@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mskt.core import atomic
 from mskt.core.anatomy import suggestion
 from mskt.core.errors import WeightsError
 
@@ -143,15 +144,12 @@ def save(
     Returns:
         What :func:`find` would give for it.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialise
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
-    temporary = folder / f".{name}.safetensors.part"
-    save_file(
-        {key: tensor.detach().half().contiguous() for key, tensor in tensors.items()}, temporary
-    )
-    temporary.replace(path)
+    half = {key: value.detach().half().contiguous() for key, value in tensors.items()}
+    atomic.write_bytes(path, serialise(half))
     full = {**card, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     path.with_suffix(".json").write_text(
         json.dumps(full, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"

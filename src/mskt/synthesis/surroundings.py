@@ -169,8 +169,8 @@ def _arms(
         finger_z = levels[0] + rng.uniform(-130, 140)
         seen = scene.body.any((1, 2))
         edge = float(np.abs(x[seen]).max()) if seen.any() else 180.0
-        x0 = side * (edge + rng.uniform(-25, 35))
-        y0 = habitus.table_y + rng.uniform(40, 190)
+        x0 = side * (edge + rng.uniform(-110, 35))
+        y0 = habitus.table_y + rng.uniform(40, 300)
         _arm(scene, rng, side, (x0, y0, finger_z))
 
 

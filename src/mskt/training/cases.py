@@ -34,9 +34,9 @@ class StreamSpec:
         table: JSON table of the maps.
         persons: how many parametric persons to draw from beside them.
         p_parametric: chance of a parametric person.
-        person_weights: share of each measured person in the parametric ones (None: any mixture);
-            a person with 0 is left out.
+        excluded_person: number of a measured person who has no share in the parametric ones.
         p_clinical: chance of a clean clinical scan instead of wide randomisation.
+        overrides: settings of the synthesis that differ from its presets.
         spacing_mm, shape: of each case.
     """
 
@@ -46,6 +46,7 @@ class StreamSpec:
     p_parametric: float = 0.5
     excluded_person: int | None = None
     p_clinical: float = 0.25
+    overrides: tuple[tuple[str, float], ...] = ()
     spacing_mm: tuple[float, float, float] = (2.0, 2.0, 3.0)
     shape: tuple[int, int, int] = (192, 144, 96)
     seed: int = 0
@@ -92,6 +93,7 @@ def make_case(spec: StreamSpec, index: int) -> TrainingCase:
             deform_wide_mm=(1.0, 5.0),
             scale=(0.88, 1.12),
         )
+    config = replace(config, **dict(spec.overrides))  # type: ignore[arg-type]
     case = synthesise(
         _source(spec, number),
         seed=int(rng.integers(2**62)),

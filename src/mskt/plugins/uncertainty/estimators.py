@@ -30,8 +30,6 @@ class McDropoutEstimator(UncertaintyEstimator):
     """
 
     needs: ClassVar[Needs] = "stochastic"
-    unit: ClassVar[str] = "1"
-    range: ClassVar[tuple[float, float]] = (0.0, largest("entropy"))
     minimum_draws: ClassVar[int] = 2
 
     def __init__(self, samples: int = 10, measure: str = "variance") -> None:
@@ -45,6 +43,8 @@ class McDropoutEstimator(UncertaintyEstimator):
             )
         self.draws = samples
         self.measure = _FULL_NAMES[measure]
+        self.unit = "1" if measure.startswith("variance") else "nat"
+        self.range = (0.0, largest(measure))
         self._short = measure
 
     def reduce(self, draws: Iterable[Tensor]) -> Estimate:
@@ -63,10 +63,10 @@ class DeterministicEstimator(UncertaintyEstimator):
     """One pass; the uncertainty is the entropy of its softmax, not doubt about the model."""
 
     needs: ClassVar[Needs] = "any"
-    unit: ClassVar[str] = "nat"
-    range: ClassVar[tuple[float, float]] = (0.0, largest("entropy"))
 
     def __init__(self) -> None:
+        self.unit = "nat"
+        self.range = (0.0, largest("entropy"))
         self.draws = 1
         self.measure = "predictive_entropy"
 

@@ -17,8 +17,9 @@ from mskt.core.resample import resample_image, working_grid
 from mskt.core.volume import FloatArray, Grid
 from mskt.plugins.unet_bayes.variants import BODY
 
-SMALLEST_PART = 0.02
-"""A second part (the other leg) must have this share of the largest to count as body."""
+SMALLEST_PART = 0.12
+"""A second part (the other leg) must have this share of the largest to count as body: a hand with its
+forearm has 2 to 8 % of a pelvis."""
 
 
 def body_mask(

@@ -55,8 +55,8 @@ VARIANTS: dict[str, Variant] = {
     ),
 }
 BODY = Variant(
-    levels=4,
-    base=8,
+    levels=5,
+    base=12,
     batch_norm=True,
     dropout=0.0,
     spacing_mm=(4.0, 4.0, 3.0),
