@@ -28,6 +28,8 @@ from mskt.training.loop import Schedule, train
 from mskt.training.slices import SliceBatches
 
 STEPS_PER_CASE = 4
+BODY_STEPS_PER_CASE = 12
+"""The body network is small: a new case costs more than its steps."""
 ATTRIBUTION = (
     "Trained on images synthesised from label maps of BodyParts3D (© The Database Center for Life "
     "Science, CC BY 4.0), of the Visible Human female and male segmented by Andreassen et al., "
@@ -66,7 +68,7 @@ def stream(args: argparse.Namespace) -> StreamSpec:
 def body_batch(step: int, window: CaseWindow) -> tuple[torch.Tensor, torch.Tensor]:
     """Whole slices at the body network's spacing with the body as target."""
     rng = np.random.default_rng(step)
-    cases = window.at(step // STEPS_PER_CASE)
+    cases = window.at(step // BODY_STEPS_PER_CASE)
     images, targets = [], []
     for _ in range(16):
         case = cases[int(rng.integers(len(cases)))]
@@ -75,7 +77,10 @@ def body_batch(step: int, window: CaseWindow) -> tuple[torch.Tensor, torch.Tenso
         targets.append(case.body[:, :, k].astype(np.float32))
     image = functional.avg_pool2d(torch.from_numpy(np.stack(images))[:, None], 2)
     target = functional.avg_pool2d(torch.from_numpy(np.stack(targets))[:, None], 2)[:, 0] > 0.5
-    return image, target.long()
+    multiple = 2 ** (BODY.levels - 1)
+    rows, columns = (-size % multiple for size in target.shape[1:])
+    pad = (0, columns, 0, rows)
+    return functional.pad(image, pad, value=-1.0), functional.pad(target.long(), pad)
 
 
 def train_body(args: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from mskt.core.dropout import number_sites
 from mskt.core.errors import UsageError, WeightsError
 from mskt.plugins.unet_bayes.backbone import BackboneUNet
 from mskt.plugins.unet_bayes.network import BayesianUNet
-from mskt.plugins.unet_bayes.variants import BODY, Variant, variant
+from mskt.plugins.unet_bayes.variants import BODY, PAPER_SIZES, VARIANTS, Variant, variant
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -121,6 +121,17 @@ def _random(variant_name: str, backbone: str, label_set_name: str) -> Cascade:
 def count(network: nn.Module) -> int:
     """Number of parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def variant_sizes() -> dict[str, str]:
+    """Parameters of each variant for msk22, and what its paper says."""
+    sizes = {}
+    for name, made in VARIANTS.items():
+        with torch.device("meta"):
+            number = count(build(made, 23))
+        paper = PAPER_SIZES.get(name)
+        sizes[name] = f"{number / 1e6:.1f} M parameters" + (f" (paper: {paper})" if paper else "")
+    return sizes
 
 
 def _filled(network: _Network, tensors: Mapping[str, Tensor], prefix: str, name: str) -> _Network:

@@ -19,7 +19,7 @@ from mskt.core.resample import AIR_HU, resample_image, working_grid
 from mskt.core.sweeps import axial_slabs
 from mskt.core.volume import Volume
 from mskt.plugins.unet_bayes.body import body_mask, normalised
-from mskt.plugins.unet_bayes.cascade import for_inference, load_cascade
+from mskt.plugins.unet_bayes.cascade import for_inference, load_cascade, variant_sizes
 
 MARGIN = 8
 """Air around the body in pixels, so that the skin is not at the edge of what the network sees."""
@@ -78,8 +78,8 @@ class UNetBayes(Segmenter):
         }
 
     def describe(self) -> Mapping[str, Any]:
-        """Weights, variant, parameter counts, device and precision."""
-        return self._facts
+        """Weights, variant, parameter counts (also of the other variants), device and precision."""
+        return {**self._facts, "variants": variant_sizes()}
 
     def prepare(self, image: Volume) -> Sequence[Volume]:
         """One volume at the variant's spacing; outside the body there is air and the mask is false."""

@@ -54,6 +54,9 @@ VARIANTS: dict[str, Variant] = {
         base=16, batch_norm=True, dropout=0.2, context=2, spacing_mm=(2.0, 2.0, 3.0)
     ),
 }
+PAPER_SIZES = {"5layers": "about 10 M", "6layers": "about 44 M"}
+"""Soufi 2024, section 2.3."""
+
 BODY = Variant(
     levels=5,
     base=12,

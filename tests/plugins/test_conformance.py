@@ -1,0 +1,58 @@
+"""Every plugin that mskt itself announces passes the kit that third parties are asked to pass."""
+
+import pytest
+
+from mskt.core.registry import KINDS, registry
+from mskt.testing import parametrize_with_checks
+from mskt.testing.maker import SpecMaker
+
+# Options that a plugin needs to be built without trained weights; the checks are about machinery.
+OPTIONS = {"unet_bayes": {"weights": "random"}}
+
+
+def makers(kind: str) -> list[SpecMaker]:
+    return [
+        SpecMaker(announced.spec, announced.module, OPTIONS.get(announced.spec.name, {}))
+        for announced in registry().announced(kind)
+        if announced.distribution == "mskt"
+    ]
+
+
+def test_our_plugins_are_all_there():
+    assert not [broken for broken in registry().broken if broken.distribution == "mskt"]
+    assert {kind: len(makers(kind)) for kind in KINDS} == {
+        "segmenter": 1,
+        "uncertainty": 2,
+        "metric": 2,
+        "loader": 3,
+    }
+
+
+@parametrize_with_checks(*makers("segmenter"), kind="segmenter")
+def test_segmenters(check, build):
+    check(build)
+
+
+@parametrize_with_checks(*makers("uncertainty"), kind="uncertainty")
+def test_estimators(check, build):
+    check(build)
+
+
+@parametrize_with_checks(*makers("metric"), kind="metric")
+def test_metrics(check, build):
+    check(build)
+
+
+@parametrize_with_checks(*makers("loader"), kind="loader")
+def test_loaders(check, build):
+    check(build)
+
+
+@pytest.mark.parametrize("measure", ["variance_sum", "entropy", "mutual_information"])
+def test_every_measure_of_mcdropout(measure):
+    from mskt.testing import run_checks
+
+    announced = registry().find("uncertainty", "mcdropout")
+    maker = SpecMaker(announced.spec, announced.module, {"measure": measure})
+    bad = [r for r in run_checks(maker, "uncertainty") if r.status in ("failed", "xpass")]
+    assert not bad, "\n".join(f"{r.name}: {r.message}" for r in bad)
