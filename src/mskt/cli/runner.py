@@ -200,7 +200,7 @@ def _one(
 def _reason(error: Exception) -> str:
     """One line without paths for the table of cases."""
     if isinstance(error, MsktError):
-        return str(error).replace("\n", " ")
+        return ". ".join(line.strip().rstrip(".") for line in str(error).splitlines()) + "."
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return (
             "memory ran out. Close other programs, use --device cpu, or crop the image to hip "

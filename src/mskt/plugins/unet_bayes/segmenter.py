@@ -21,10 +21,8 @@ from mskt.core.volume import Volume
 from mskt.plugins.unet_bayes.body import body_mask, normalised
 from mskt.plugins.unet_bayes.cascade import for_inference, load_cascade, variant_sizes
 
-MARGIN = 8
+MARGIN = 4
 """Air around the body in pixels, so that the skin is not at the edge of what the network sees."""
-STEP = 32
-"""Crops come in multiples of this: few different shapes, and every network's own multiple fits."""
 SLAB_BYTES = 96e6
 
 _T = TypeVar("_T")
@@ -144,11 +142,11 @@ class UNetBayes(Segmenter):
             return [result for result in pool.map(work, items) if result is not None]
 
     def _input(self, image: Volume, k: int, box: tuple[slice, slice]) -> Tensor:
-        """The slice and its neighbours in the box, padded with air to a multiple of ``STEP``."""
+        """The slice and its neighbours in the box, padded with air to what the network takes."""
         context = self._variant.context
         numbers = np.clip(np.arange(k - context, k + context + 1), 0, image.data.shape[2] - 1)
         planes = np.stack([image.data[box[0], box[1], n] for n in numbers])
-        pad = [(0, 0), *((0, -size % STEP) for size in planes.shape[1:])]
+        pad = [(0, 0), *((0, -size % self._muscles.multiple) for size in planes.shape[1:])]
         x = np.pad(normalised(planes, self._variant.hu_window), pad, constant_values=-1.0)
         return torch.from_numpy(x)[None].to(
             self._device, self._dtype, memory_format=torch.channels_last
