@@ -49,7 +49,10 @@ def stderr(quiet: bool = False) -> Console:
     """For progress and remarks."""
     from rich.console import Console
 
-    return Console(stderr=True, quiet=quiet)
+    console = Console(stderr=True, quiet=quiet)
+    if console.is_terminal:
+        return console
+    return Console(stderr=True, quiet=quiet, width=_FILE_WIDTH)
 
 
 def stdout() -> Console:

@@ -402,4 +402,4 @@ def _spread(row: Aggregate | None) -> str:
         return "–"
     digits = 3 if row.unit == "1" else 2
     sd = "" if row.sd is None else f" ± {row.sd:.{digits}f}"
-    return f"{row.mean:.{digits}f}{sd} ({row.median:.{digits}f})"
+    return f"{row.mean:.{digits}f}{sd}"
