@@ -327,7 +327,7 @@ def _tell(options: EvaluateOptions, outcome: Outcome, rows: list[Record]) -> Non
     if found:
         console.print(summary_table(found, len(outcome.records)))
         console.print(
-            "mean ± sd (median) over defined values; assd*: a structure that was missed "
+            "mean ± sd over defined values; assd*: a structure that was missed "
             "counts as the image diagonal",
             style="dim",
             highlight=False,
