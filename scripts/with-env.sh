@@ -18,6 +18,9 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$venv/.mskt-stamp" 2>/dev/null)" != 
         exit 2
     }
     echo "Setting up $venv (once; about 5 GB with the GPU libraries of torch) ..." >&2
+    # Hospital networks often have certificates of their own; take those that the system trusts.
+    UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true}
+    export UV_SYSTEM_CERTS
     "$python" -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv
     "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --require-hashes -r "$here/requirements.lock"
