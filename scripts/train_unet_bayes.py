@@ -33,7 +33,8 @@ BODY_STEPS_PER_CASE = 12
 ATTRIBUTION = (
     "Trained on images synthesised from label maps of BodyParts3D (© The Database Center for Life "
     "Science, CC BY 4.0), of the Visible Human female and male segmented by Andreassen et al., "
-    "Sci Data 10:34 (2023), CC BY 4.0, with bones of the HRA reference model (CC BY 4.0)."
+    "Sci Data 10:34 (2023), CC BY 4.0, with bones of the HRA reference model (CC BY 4.0). The person "
+    "named under left_out was not used."
 )
 
 
@@ -48,7 +49,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--body-steps", type=int, default=1200)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--leave-out", choices=("bp3d_male", "vh_female", "vh_male"))
-    parser.add_argument("--start-from", type=Path, help="checkpoint of another run")
+    parser.add_argument(
+        "--start-from", metavar="NAME", help="begin with these weights (mskt models)"
+    )
+    parser.add_argument(
+        "--hours", type=float, default=0.0, help="training time, for the model card"
+    )
     parser.add_argument("--export", metavar="NAME", help="write weights from the last checkpoint")
     parser.add_argument("--note", default="", help="figures for the model card")
     return parser.parse_args()
@@ -101,8 +107,9 @@ def train_muscles(args: argparse.Namespace) -> None:
     made, labels = variant(args.variant), label_set("msk22")
     network = build(made, len(labels.names) + 1)
     if args.start_from and not (args.out / "muscles" / "checkpoint.pt").exists():
-        state = torch.load(args.start_from / "muscles" / "checkpoint.pt", weights_only=True)
-        network.load_state_dict(state["average"])
+        tensors = weights.load(weights.find(args.start_from, "unet_bayes"))
+        part = {k.removeprefix("muscles."): v for k, v in tensors.items() if k[:8] == "muscles."}
+        network.load_state_dict(part)
     window = CaseWindow(stream(args))
     batches = SliceBatches(labels, made.context, (128, 112), made.hu_window)
 
@@ -149,6 +156,9 @@ def export(args: argparse.Namespace, labels: str) -> None:
         "attribution": ATTRIBUTION,
         "left_out": args.leave_out or "nobody",
         "recipe": "scripts/train_unet_bayes.py",
+        "command": f"python scripts/train_unet_bayes.py --leave-out {args.leave_out or 'nobody'} "
+        f"--steps {steps['muscles']} --body-steps {steps['body']}",
+        "hours": args.hours,
         "steps": steps,
         "hardware": "2 CPU cores with AVX-512 BF16",
         "figures": args.note,
