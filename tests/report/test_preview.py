@@ -109,3 +109,13 @@ def test_levels_follow_the_femur():
     assert abs(thigh.index - 56) <= 2
     assert 15 <= coronal.index <= 20
     assert sagittal.title == "sagittal, right hip" and 40 <= sagittal.index < 46
+
+
+def test_a_thin_slab_leaves_room_for_its_axial_pictures():
+    from types import SimpleNamespace
+
+    flat = SimpleNamespace(hu=np.zeros((24, 512)), mm=(1.0, 1.0))
+    axial = SimpleNamespace(hu=np.zeros((350, 512)), mm=(1.0, 1.0))
+    page = preview._Page.of([axial, axial, flat, flat], 10)
+    assert page.widths[0] > 2.0, "inches"
+    assert sum(page.widths) <= preview._WIDTH_IN

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 WINDOW_HU = (-150.0, 350.0)
 _DPI = 140
-_WIDTH_IN, _TALLEST = 15.0, 4.6
+_WIDTH_IN, _TALLEST, _WIDEST = 15.0, 4.6, 4.2
+"""Inches: width of the page; no picture is taller or wider than this. A thin slab of a scan would
+otherwise give its flat coronal picture all the room."""
 _SIDE, _GAP, _BAR, _HEAD = 0.15, 0.06, 0.95, 1.08
 """Inches: margin, space between pictures, room for the colour bar, height of the heading."""
 _LARGEST_BYTES = 2_000_000
@@ -120,7 +122,7 @@ def render(
 
 @dataclass(frozen=True)
 class _Page:
-    """Where things are, in inches: all pictures have one height, their widths follow.
+    """Where things are, in inches: one height for all pictures but flat ones, widths follow.
 
     Attributes:
         widths: of the four columns.
@@ -138,8 +140,9 @@ class _Page:
     def of(cls, slices: list[_Slice], structures: int) -> _Page:
         ratios = [c.hu.shape[1] * c.mm[1] / (c.hu.shape[0] * c.mm[0]) for c in slices]
         room = _WIDTH_IN - 2 * _SIDE - _BAR - len(slices) * _GAP
-        row = min(_TALLEST, room / sum(ratios))
-        widths = tuple(row * ratio for ratio in ratios)
+        row = _TALLEST
+        while sum(widths := tuple(min(row * ratio, _WIDEST) for ratio in ratios)) > room:
+            row *= 0.98
         legend = 0.25 + 0.2 * max(1, -(-structures // 6))
         spare = max(0.0, room - sum(widths))
         return cls(widths, row, _HEAD + 2 * row + _GAP + legend, _SIDE + spare / 2)
@@ -261,6 +264,7 @@ def _base(axes: Axes, cut: _Slice) -> tuple[float, float, float, float]:
         aspect="equal",
         interpolation="bilinear",
     )
+    axes.set_anchor("N")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
