@@ -8,7 +8,7 @@ from matplotlib.image import imread
 
 from mskt.core.anatomy import label_set
 from mskt.core.volume import Labels, Volume
-from mskt.report import views
+from mskt.report import preview, views
 from mskt.report.preview import Caption, render
 
 MSK22 = label_set("msk22")
