@@ -246,7 +246,7 @@ def test_a_comparison_that_is_impossible_leaves_the_segmentation(scan, tmp_path)
 
 def test_killed_at_any_moment_no_half_file_and_resume_ends_the_work(scans, tmp_path, environment):
     out = tmp_path / "out"
-    call = [sys.executable, "-m", "mskt.cli", "run", *FAKE, str(scans), "-o", str(out)]
+    call = [sys.executable, "-m", "mskt", "run", *FAKE, str(scans), "-o", str(out)]
     with subprocess.Popen(
         [*call, "--option", "pause=0"],
         env=environment,
@@ -271,7 +271,7 @@ def test_interrupt_keeps_what_is_finished(scans, tmp_path, environment):
     call = [
         sys.executable,
         "-m",
-        "mskt.cli",
+        "mskt",
         "run",
         *FAKE,
         str(scans),

@@ -12,17 +12,9 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from mskt.core.anatomy import LabelSet, Structure, label_set
-from mskt.core.postprocess import (
-    LEFT,
-    RIGHT,
-    Midplane,
-    estimate_midplane,
-    foreground_box,
-    keep_largest,
-    separate_sides,
-    slabs,
-    truncated,
-)
+from mskt.core.foreground import foreground_box, slabs
+from mskt.core.postprocess import keep_largest, truncated
+from mskt.core.sides import LEFT, RIGHT, Midplane, estimate_midplane, separate_sides
 from mskt.core.volume import Grid
 
 MSK22 = label_set("msk22")

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import mskt.core.registry
-from mskt.cli.plugins import plugins_app
+from mskt.cli import app
 from mskt.core.registry import Registry
 from mskt.testing.scaffold import write_project
 
@@ -46,7 +46,7 @@ def run(tmp_path, monkeypatch):
     (tmp_path / "mskt_broken.py").write_text("import acme_ops")
     found = Registry([EntryPoint(name, f"mskt_{name}", "mskt") for name in ("parts", "broken")])
     monkeypatch.setattr(mskt.core.registry, "registry", lambda: found)
-    return lambda *words: CliRunner().invoke(plugins_app, list(words))
+    return lambda *words: CliRunner().invoke(app, ["plugins", *words])
 
 
 def test_list_shows_all_and_the_broken_ones(run):

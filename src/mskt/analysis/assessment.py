@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from mskt.core.anatomy import LabelSet, Structure
 from mskt.core.errors import GeometryError
-from mskt.core.postprocess import LEFT, RIGHT, slabs
+from mskt.core.foreground import slabs
 from mskt.core.records import Record
+from mskt.core.sides import LEFT, RIGHT
 from mskt.core.volume import FloatArray, Labels, Volume
 
 FAT_BELOW_HU, LEAN_ABOVE_HU = -30.0, 30.0
@@ -69,7 +70,7 @@ def assess(
     Args:
         labels: label map on the grid of the image.
         image: the CT, in HU; None leaves out what needs intensities or the height.
-        sides: 0 unsided, 1 right, 2 left, as :func:`mskt.core.postprocess.separate_sides` gives it.
+        sides: 0 unsided, 1 right, 2 left, as :func:`mskt.core.sides.separate_sides` gives it.
         uncertainty: one value a voxel; None leaves the metric out.
         unit: of the uncertainty.
         keys: case, dataset, segmenter, estimator and run.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,16 +35,6 @@ Options = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="Option of the factory; may be repeated."),
 ]
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Print errors that a user can act upon; exit 2 for a wrong call, else 1."""
-    try:
-        yield
-    except MsktError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
 
 
 @plugins_app.command("list")
@@ -89,9 +78,8 @@ def info(name: Name, kind: Kind = None, option: Options = None, as_json: Json = 
     """Show what one plugin is: options, classes, parameters, needs, unit, range."""
     from mskt.core.registry import registry
 
-    with _explained():
-        kind, announced = _find(registry(), name, kind)
-        facts = _facts(kind, announced, _parse(option))
+    kind, announced = _find(registry(), name, kind)
+    facts = _facts(kind, announced, _parse(option))
     if as_json:
         typer.echo(json.dumps(facts, indent=2, default=str))
         return
@@ -107,12 +95,11 @@ def check(name: Name, kind: Kind = None, option: Options = None, as_json: Json =
     from mskt.testing.maker import SpecMaker
     from mskt.testing.runner import run_checks
 
-    with _explained():
-        kind, announced = _find(registry(), name, kind)
-        build = SpecMaker(announced.spec, announced.module, _parse(option))
-        _build_once(kind, name, build.options)
-        with Console(stderr=True).status(f"checking {kind} {name!r} …"):
-            results = run_checks(build, kind)
+    kind, announced = _find(registry(), name, kind)
+    build = SpecMaker(announced.spec, announced.module, _parse(option))
+    _build_once(kind, name, build.options)
+    with Console(stderr=True).status(f"checking {kind} {name!r} …"):
+        results = run_checks(build, kind)
     if as_json:
         typer.echo(json.dumps([asdict(result) for result in results], indent=2))
     else:
@@ -145,8 +132,7 @@ def new(
     """Write a complete plugin project that passes every check as it is."""
     from mskt.testing.scaffold import write_project
 
-    with _explained():
-        written = write_project(name, out)
+    written = write_project(name, out)
     for path in written:
         typer.echo(path)
     typer.echo(f"Next: pip install -e {written[0].parent} && mskt plugins check {name}", err=True)

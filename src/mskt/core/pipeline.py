@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from mskt.core.errors import UsageError
 from mskt.core.interfaces import FastDraws, Region, Segmenter, UncertaintyEstimator
 from mskt.core.postprocess import keep_largest as keep_largest_components
-from mskt.core.postprocess import separate_sides, truncated
+from mskt.core.postprocess import truncated
+from mskt.core.sides import separate_sides
 from mskt.core.volume import Labels, Volume
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mskt.core.foreground import foreground_box, slabs
 from mskt.core.interfaces import LabelPair
-from mskt.core.postprocess import foreground_box, slabs
 
 
 def joint_histogram(pair: LabelPair) -> NDArray[np.int64]:
