@@ -23,9 +23,10 @@ from mskt.core.anatomy import label_set
 from mskt.plugins.unet_bayes.body import normalised
 from mskt.plugins.unet_bayes.cascade import build
 from mskt.plugins.unet_bayes.variants import BODY, variant
-from mskt.training.cases import CaseWindow, StreamSpec
+from mskt.training.cases import CaseWindow
 from mskt.training.loop import Schedule, train
 from mskt.training.slices import SliceBatches
+from mskt.training.synthetic import SyntheticStream
 
 STEPS_PER_CASE = 4
 BODY_STEPS_PER_CASE = 12
@@ -60,11 +61,11 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def stream(args: argparse.Namespace) -> StreamSpec:
+def stream(args: argparse.Namespace) -> SyntheticStream:
     """Where the cases come from."""
     people = ("bp3d_male", "vh_female", "vh_male")
     anatomy = args.shared / "anatomy"
-    return StreamSpec(
+    return SyntheticStream(
         maps=tuple(str(anatomy / f"{p}_labels_2mm.nii.gz") for p in people if p != args.leave_out),
         table=str(anatomy / "labels.json"),
         excluded_person=people.index(args.leave_out) if args.leave_out else None,
@@ -111,7 +112,7 @@ def train_muscles(args: argparse.Namespace) -> None:
         part = {k.removeprefix("muscles."): v for k, v in tensors.items() if k[:8] == "muscles."}
         network.load_state_dict(part)
     window = CaseWindow(stream(args))
-    batches = SliceBatches(labels, made.context, (128, 112), made.hu_window)
+    batches = SliceBatches(made.context, (128, 112), made.hu_window)
 
     def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         image, target = batches.get(step, window.at(step // STEPS_PER_CASE))

@@ -93,8 +93,9 @@ def test_batches_depend_on_the_step_alone_and_hide_what_is_not_body():
     atoms[24:30, 8:20] = 134
     body = np.zeros(atoms.shape, bool)
     body[5:35, 4:26] = True
-    case = TrainingCase(rng.integers(-200, 400, atoms.shape).astype(np.int16), atoms, body)
-    batches = SliceBatches(label_set("msk22"), 2, (32, 48), (-150, 350), batch=6)
+    target = label_set("msk22").from_atoms(atoms)
+    case = TrainingCase(rng.integers(-200, 400, atoms.shape).astype(np.int16), target, body)
+    batches = SliceBatches(2, (32, 48), (-150, 350), batch=6)
     image, target = batches.get(3, [case])
     again, _ = batches.get(3, [case])
     other, _ = batches.get(4, [case])

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mskt.core.anatomy import LabelSet
 from mskt.core.seeding import generator
 from mskt.training.cases import TrainingCase
 
@@ -21,7 +20,6 @@ class SliceBatches:
     """Batch ``step`` is a function of (seed, step, cases) alone.
 
     Attributes:
-        label_set: classes of the target.
         context: neighbouring slices on each side, as channels.
         size: pixels (x, y) of the crop.
         hu_window: mapped linearly to [-1, 1].
@@ -29,7 +27,6 @@ class SliceBatches:
         seed: of the choice of slices, crops and flips.
     """
 
-    label_set: LabelSet
     context: int
     size: tuple[int, int]
     hu_window: tuple[float, float]
@@ -48,7 +45,7 @@ class SliceBatches:
         self, case: TrainingCase, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         depth = case.image.shape[2]
-        labelled = np.flatnonzero((case.atoms > 0).any(axis=(0, 1)))
+        labelled = np.flatnonzero(((case.target > 0) & (case.target < 255)).any(axis=(0, 1)))
         if len(labelled) and rng.random() < P_LABELLED:
             k = int(rng.choice(labelled))
         else:
@@ -63,7 +60,7 @@ class SliceBatches:
         planes *= rng.uniform(0.96, 1.04)
         low, high = self.hu_window
         image = (np.clip(planes, low, high) - low) * (2 / (high - low)) - 1
-        target = self.label_set.from_atoms(case.atoms[box][:, :, k]).astype(np.int64)
+        target = case.target[box][:, :, k].astype(np.int64)
         image, target = _padded(image, self.size, -1.0), _padded(target, self.size, 0)
         if rng.random() < 0.5:  # both sides share a class
             image, target = image[::-1], target[::-1]
