@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from mskt.core import weights
 from mskt.core.anatomy import label_set
-from mskt.plugins.unet_bayes.body import normalised
+from mskt.core.intensity import normalised
 from mskt.plugins.unet_bayes.cascade import build
 from mskt.plugins.unet_bayes.variants import BODY, variant
 from mskt.training.cases import CaseWindow

@@ -41,6 +41,15 @@ class SynthesisConfig:
     seam_mm: Interval = (0.05, 0.9)
     fat_hu: Interval = (-118.0, -86.0)
     bone_density: Interval = (0.45, 1.35)
+    marrow_loss_hu: Interval = (0.0, 150.0)  # trabecular bone that turned to fatty marrow
+    p_marrow_loss: float = 0.5
+    sclerosis_hu: Interval = (0.0, 450.0)  # dense bone on both sides of the hip joint
+    p_sclerosis: float = 0.3
+    osteophyte_mm: Interval = (0.8, 2.4)
+    p_osteophytes: float = 0.3
+    vessel_calibre: Interval = (0.8, 1.7)
+    vessel_sway_mm: float = 4.5
+    bowel_gap_mm: Interval = (0.3, 3.0)  # fat between bowel and the nearest muscle or bone
     calibrate_means: bool = False
     # context
     p_contrast: float = 0.4
@@ -59,7 +68,7 @@ class SynthesisConfig:
     psf_mm: Interval = (0.5, 2.4)
     overshoot: Interval = (0.0, 0.6)
     slice_mm: Interval = (0.8, 6.0)
-    noise_hu: Interval = (3.0, 24.0)
+    noise_hu: Interval = (3.0, 34.0)
     streak_hu: Interval = (0.0, 14.0)
     p_hardening: float = 0.5
     p_truncated: float = 0.15
@@ -110,6 +119,12 @@ class SynthesisConfig:
             seam_mm=(0.2, 0.45),
             fat_hu=(-108.0, -98.0),
             bone_density=(0.9, 1.1),
+            p_marrow_loss=0.0,
+            p_sclerosis=0.0,
+            p_osteophytes=0.0,
+            vessel_calibre=(0.9, 1.3),
+            vessel_sway_mm=1.5,
+            bowel_gap_mm=(1.5, 2.5),
             calibrate_means=True,
             p_contrast=0.0,
             p_bowel_contrast=0.0,

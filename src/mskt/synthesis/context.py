@@ -15,7 +15,7 @@ from mskt.synthesis import materials as m
 from mskt.synthesis.body import Body
 from mskt.synthesis.config import SynthesisConfig
 from mskt.synthesis.lattice import Axes, FloatArray, NoiseField, child_rng
-from mskt.synthesis.source import FEMUR, LEFT, PreparedSource, Skeleton, calf_radius
+from mskt.synthesis.source import FEMUR, LEFT, SACRUM, PreparedSource, Skeleton, calf_radius
 
 Mask = NDArray[np.bool_]
 
@@ -69,7 +69,8 @@ def paint_context(
     sk = src.skeleton
     if float(canvas.z.max()) > sk.ischium_z - 40:
         wall = _wall(canvas, src, body, child_rng(seed, "wall"))
-        cavity = _cavity(canvas, sk, wall)
+        gap = float(child_rng(seed, "gap").uniform(*config.bowel_gap_mm))
+        cavity = _cavity(canvas, sk, wall, gap)
         loose = canvas.wobbled(child_rng(seed, "wobble"), 3.5)
         _bowel(loose, cavity, sk, body, child_rng(seed, "bowel"), config)
         _pelvic_organs(loose, cavity, src, child_rng(seed, "pelvis"))
@@ -82,7 +83,8 @@ def paint_context(
         _spine(canvas, src, child_rng(seed, "spine"))
         _ribs(canvas, sk, body, child_rng(seed, "ribs"))
     _joints(canvas, src, child_rng(seed, "joints"))
-    _vessels(canvas, src, child_rng(seed, "vessels"))
+    _ligaments(canvas, src, child_rng(seed, "ligaments"))
+    _vessels(canvas, src, child_rng(seed, "vessels"), config)
     _lower_leg(canvas, src, child_rng(seed, "lowerleg"))
 
 
@@ -145,7 +147,7 @@ def _paraspinals(c: Canvas, sk: Skeleton, labelled_to: float, rng: np.random.Gen
     c.paint((c.z > sk.crest_z - 12) & (c.z < sk.crest_z + 110) & (ql < 1), m.PARASPINAL)
 
 
-def _cavity(c: Canvas, sk: Skeleton, wall: FloatArray) -> Mask:
+def _cavity(c: Canvas, sk: Skeleton, wall: FloatArray, gap_mm: float) -> Mask:
     """Voxels inside the peritoneum and true pelvis, in front of the spine."""
     spine = np.interp(c.z, sk.spine_z, sk.spine_y).astype(np.float32)
     inside = (c.trunk < -wall - 2) | ((c.ring < -4) & (c.z < sk.asis[2]))
@@ -153,7 +155,7 @@ def _cavity(c: Canvas, sk: Skeleton, wall: FloatArray) -> Mask:
     beside = (np.abs(c.x) > 62) & (c.y > spine - 26)
     ahead = np.where(c.z > sk.sacrum_top[1], (c.y > rear + 20) | beside, c.y > rear)
     floor = c.z > sk.pubis_z - 25
-    return np.asarray(inside & ahead & floor & (c.gap_mm > 2.5))
+    return np.asarray(inside & ahead & floor & (c.gap_mm > gap_mm))
 
 
 def _bowel(
@@ -407,16 +409,48 @@ def _joints(c: Canvas, src: PreparedSource, rng: np.random.Generator) -> None:
         c.paint(quad, m.TENDON)
 
 
-def _vessels(c: Canvas, src: PreparedSource, rng: np.random.Generator) -> None:
+def _ligaments(c: Canvas, src: PreparedSource, rng: np.random.Generator) -> None:
+    """Sacrospinous (with coccygeus on it) and sacrotuberous ligaments: muscle-like, unlabelled."""
+    sk = src.skeleton
+    sacrum = src.lines.get(SACRUM)
+    if sacrum is None:
+        return
+    low = float(sacrum.z[0])
+    for hip, spine, tuber in zip(sk.hip, sk.ischial_spine, sk.tuberosity, strict=True):
+        out = float(np.sign(hip[0]))
+        for level, end, radius, code in (
+            (low + rng.uniform(5, 25), spine, rng.uniform(3, 7), m.LEVATOR),
+            (low + rng.uniform(20, 50), tuber, rng.uniform(2.5, 5), m.TENDON),
+        ):
+            edge = 0.7 * float(np.interp(level, sacrum.z, sacrum.radius)) + 8
+            centre = float(np.interp(level, sacrum.z, sacrum.y))
+            start = np.array([out * edge, centre, level], np.float32)
+            where = (c.z > min(end[2], level) - 12) & (c.z < max(end[2], level) + 12)
+            where &= c.x * out > 0
+            at = np.flatnonzero(where)
+            axis = (end - start).astype(np.float32)
+            d = np.stack([v[at] - o for v, o in zip((c.x, c.y, c.z), start, strict=True)])
+            t = np.clip((axis @ d) / float(axis @ axis), 0, 1)
+            off = np.sqrt(((d - t * axis[:, None]) ** 2).sum(0))
+            # fan-shaped: broad at the sacrum, a cord at the other end
+            c.tissue[at[off < radius * (1.5 - 0.7 * t)]] = code
+
+
+def _vessels(
+    c: Canvas, src: PreparedSource, rng: np.random.Generator, config: SynthesisConfig
+) -> None:
     """Aorta to popliteal artery with their veins, sciatic nerve, inguinal nodes."""
     sk = src.skeleton
-    calibre = rng.uniform(0.8, 1.25)
+    calibre = rng.uniform(*config.vessel_calibre)
     for k, side in ((0, 1.0), (1, -1.0)):
         line = vessel_path(src, k)
+        line[:, 1:] += config.vessel_sway_mm * rng.standard_normal((len(line), 2))
+        turn = rng.normal(0.0, 0.5)
         for offset, radius, code in ((0.0, 4.6, m.ARTERY), (10.0, 5.8, m.VEIN)):
             low = np.clip((sk.hip[k][2] - c.z) / 200, 0, 1)
-            x0 = np.interp(c.z, line[:, 0], line[:, 1]) - side * offset * (1 - 0.7 * low)
-            y0 = np.interp(c.z, line[:, 0], line[:, 2]) - 0.6 * offset * (0.4 + low)
+            dx, dy = side * offset * (1 - 0.7 * low), 0.6 * offset * (0.4 + low)
+            x0 = np.interp(c.z, line[:, 0], line[:, 1]) - dx * np.cos(turn) + dy * np.sin(turn)
+            y0 = np.interp(c.z, line[:, 0], line[:, 2]) - dy * np.cos(turn) - dx * np.sin(turn)
             r = radius * calibre * np.interp(c.z, (-300, 50, 250), (0.75, 1.1, 1.5))
             hit = (np.hypot(c.x - x0, c.y - y0) < r) & (c.x * side > -8)
             c.paint(hit & (c.z > sk.map_bottom_z - 60) & (c.z < sk.crest_z + 260), code)

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from mskt.synthesis import materials as m
 from mskt.synthesis import scanner as ct
+from mskt.synthesis.beyond import slice_levels
 from mskt.synthesis.body import Body, draw_body, skin_distance
 from mskt.synthesis.config import SynthesisConfig
 from mskt.synthesis.context import Canvas, paint_context
@@ -34,7 +35,13 @@ from mskt.synthesis.source import (
     prepare,
 )
 from mskt.synthesis.surroundings import Scene, paint_surroundings
-from mskt.synthesis.tissue import Tissue, draw_tissue, mean_hu_table, render
+from mskt.synthesis.tissue import (
+    Tissue,
+    draw_tissue,
+    harden_joints,
+    mean_hu_table,
+    render,
+)
 from mskt.synthesis.view import Fov, random_fov, whole_fov
 
 MIDLINE = (SACRUM, COCCYX, LUMBAR)
@@ -103,6 +110,7 @@ def synthesise(
     if figure.mirror:
         labels = swap_sides(labels, MIDLINE)
     meta = _meta(seed, figure, habitus, tissue, fov, spacing_mm) | extra
+    meta["levels"] = slice_levels(warp.full[2], anatomy.body, src.skeleton)
     return SyntheticCase(image, labels, anatomy.body, _affine(fov, spacing_mm), meta)
 
 
@@ -131,6 +139,7 @@ class _Anatomy:
     ) -> _Anatomy:
         flip = np.float32(-1 if figure.mirror else 1)
         own_axes = (axes[0] * flip, axes[1], axes[2])
+        _grow_osteophytes(warp, src, axes, seed, config)
         near = lookup(src.labels, warp.full, src)
         labels = src.labels.ravel()[near]
         depth = src.depth_mm.ravel()[near]
@@ -162,6 +171,24 @@ class _Anatomy:
         material[rind & (labels == 0)] = m.SKIN
         np.copyto(material, labels, where=labels > 0)
         return cls(labels, material, depth, _shaft(labels, warp, src), skin, body, warp)
+
+
+def _grow_osteophytes(
+    warp: Warp, src: PreparedSource, axes: Axes, seed: int, config: SynthesisConfig
+) -> None:
+    """Roughen everything within reach of one or both hip joints, in place: bone gets spurs."""
+    rng = child_rng(seed, "osteophytes")
+    if rng.random() >= config.p_osteophytes:
+        return
+    amount = [rng.uniform(*config.osteophyte_mm) * (rng.random() < 0.7) for _ in range(2)]
+    fields = [NoiseField.draw(rng, rng.uniform(7, 11)).at(axes) for _ in range(3)]
+    for mm, hip in zip(amount, src.skeleton.hip, strict=True):
+        if mm == 0:
+            continue
+        offset = [v - h for v, h in zip(warp.full, hip, strict=True)]
+        reach = np.exp(-(offset[0] ** 2 + offset[1] ** 2 + offset[2] ** 2) / 45.0**2)
+        for v, field in zip(warp.full, fields, strict=True):
+            v += np.float32(mm) * reach * field
 
 
 def _sharpen_depth(
@@ -224,6 +251,7 @@ def _image(
 ) -> tuple[FloatArray, dict[str, Any]]:
     """Hounsfield units as the scanner would give them."""
     hu = render(anatomy.material, anatomy.depth_mm, anatomy.shaft, axes, tissue, seed)
+    harden_joints(hu, anatomy.labels, anatomy.warp.full, src.skeleton.hip, axes, seed, config)
     edge = np.clip(0.5 - anatomy.skin_mm / np.float32(spacing[0]), 0, 1)
     edge[anatomy.labels > 0] = 1
     hu = hu * edge + np.float32(ct.AIR_HU) * (1 - edge)

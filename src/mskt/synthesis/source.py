@@ -46,6 +46,8 @@ class Skeleton:
     pubis_y: float
     pubis_z: float
     ischium_z: float
+    ischial_spine: FloatArray  # (2, 3): right, left
+    tuberosity: FloatArray  # (2, 3)
     sacrum_top: tuple[float, float]  # (y, z) of the promontory's middle
     back_y: float  # rear of sacrum and iliac spines
     spine_z: FloatArray
@@ -269,6 +271,8 @@ def _measure(
         pubis_y=float(np.percentile(symphysis[:, 1], 95)),
         pubis_z=float(np.percentile(symphysis[:, 2], 95)),
         ischium_z=float(folded[:, 2].min()),
+        ischial_spine=np.stack([_ischial_spine(bone, h) for h in hip]),
+        tuberosity=np.stack([_tuberosity(bone, h) for h in hip]),
         sacrum_top=top,
         back_y=back,
         spine_z=psoas_z,
@@ -277,6 +281,22 @@ def _measure(
         tibia_from_map=shin is not None and len(shin.z) > 10,
         map_bottom_z=float(origin[2] + 2.5 * step[2]),
     )
+
+
+def _ischial_spine(bone: FloatArray, hip: FloatArray) -> FloatArray:
+    """The most medial point of the hip bone behind the joint, at its height."""
+    own = bone[bone[:, 0] * hip[0] > 0] - hip
+    band = own[(np.abs(own[:, 2]) < 22) & (own[:, 1] < -18)]
+    if len(band) == 0:
+        return np.asarray(hip + np.array([-np.sign(hip[0]) * 30, -40, 0]), np.float32)
+    return np.asarray(band[np.argmin(np.abs(band[:, 0] + hip[0]))] + hip, np.float32)
+
+
+def _tuberosity(bone: FloatArray, hip: FloatArray) -> FloatArray:
+    """The rear of the ischium near its lower end."""
+    own = bone[bone[:, 0] * hip[0] > 0]
+    low = own[own[:, 2] < own[:, 2].min() + 30]
+    return np.asarray(low[np.argmin(low[:, 1])], np.float32)
 
 
 def _knee(femur: CentreLine) -> FloatArray:

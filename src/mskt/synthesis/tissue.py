@@ -83,6 +83,7 @@ def draw_tissue(seed: int, config: SynthesisConfig, weak: dict[int, float]) -> T
     within[[m.AIR, m.GAS, m.FLUID, m.BLADDER, m.METAL, m.LINER, m.CERAMIC]] = 1.0
     within[[m.VERTEBRA, m.RIB, m.SHIN, m.CANCELLOUS, m.CORTEX]] = 40.0
     cortex_mm, cortex_hu, trabecular = _draw_bones(rng, config)
+    trabecular -= _marrow_loss(child_rng(seed, "marrow"), config)
     return Tissue(
         mean,
         fatty,
@@ -135,6 +136,58 @@ def _draw_bones(
                 hu[code] *= 0.75
             inner[code] = core * density * np.exp(0.12 * rng.standard_normal())
     return mm, hu, inner
+
+
+def _marrow_loss(rng: np.random.Generator, config: SynthesisConfig) -> FloatArray:
+    """HU that trabecular bone lost to fatty marrow, per code; most in the sacral wings."""
+    lost = np.zeros(256, np.float32)
+    if rng.random() < config.p_marrow_loss:
+        amount = rng.uniform(*config.marrow_loss_hu)
+        for atom in BONES:
+            part = amount * rng.uniform(0.5, 1.0) * (1.2 if atom == SACRUM else 1.0)
+            lost[[atom, atom + LEFT]] = part
+    return lost
+
+
+def harden_joints(
+    hu: FloatArray,
+    labels: NDArray[np.uint8],
+    points: tuple[FloatArray, FloatArray, FloatArray],
+    hips: FloatArray,
+    axes: Axes,
+    seed: int,
+    config: SynthesisConfig,
+) -> None:
+    """Sclerosis: patches of dense bone on both sides of a hip joint, in place.
+
+    Args:
+        hu: (x, y, z), before the scanner.
+        labels: sided ids.
+        points: source coordinates of the voxels, mm.
+        hips: (2, 3) joint centres.
+        axes: world mm of the grid.
+        seed: of the case.
+        config: chance and strength.
+    """
+    rng = child_rng(seed, "sclerosis")
+    if rng.random() >= config.p_sclerosis:
+        return
+    patches: FloatArray | None = None
+    for side in (0, 1):
+        strength = rng.uniform(*config.sclerosis_hu)
+        width = rng.uniform(5, 14)
+        if rng.random() < 0.3:
+            continue
+        at = np.flatnonzero(np.isin(labels, (HIP + LEFT * side, FEMUR + LEFT * side)))
+        d2 = sum((v.ravel()[at] - h) ** 2 for v, h in zip(points, hips[side], strict=True))
+        near = np.sqrt(d2) - 24
+        at, near = at[near < 40], near[near < 40]
+        if len(at) == 0:
+            continue
+        if patches is None:
+            patches = NoiseField.draw(rng, 16.0).at(axes).ravel()
+        dense = np.exp(-np.square(near / width)) * (1 + 0.5 * patches[at])
+        hu.ravel()[at] += np.float32(strength) * np.clip(dense, 0, 2).astype(np.float32)
 
 
 def render(

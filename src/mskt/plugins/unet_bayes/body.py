@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
+from mskt.core.intensity import normalised
 from mskt.core.resample import resample_image, working_grid
 from mskt.core.volume import FloatArray, Grid
 from mskt.plugins.unet_bayes.variants import BODY
@@ -54,12 +55,6 @@ def _slice(
     inside = network(x).float().softmax(1)[0, 1]
     out: FloatArray = inside[: plane.shape[0], : plane.shape[1]].cpu().numpy()
     return out
-
-
-def normalised(data: FloatArray, hu_window: tuple[float, float]) -> FloatArray:
-    """HU clamped to the window and mapped linearly to [-1, 1]."""
-    low, high = hu_window
-    return np.asarray((np.clip(data, low, high) - low) * (2 / (high - low)) - 1, np.float32)
 
 
 def _clean(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

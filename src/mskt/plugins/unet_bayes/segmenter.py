@@ -14,11 +14,12 @@ from torch import Tensor
 
 from mskt.core.device import resolve_device, resolve_precision
 from mskt.core.dropout import Draw, sampling
+from mskt.core.intensity import normalised
 from mskt.core.interfaces import Region, Segmenter, Tags
 from mskt.core.resample import AIR_HU, resample_image, working_grid
 from mskt.core.sweeps import axial_slabs
 from mskt.core.volume import Volume
-from mskt.plugins.unet_bayes.body import body_mask, normalised
+from mskt.plugins.unet_bayes.body import body_mask
 from mskt.plugins.unet_bayes.cascade import for_inference, load_cascade, variant_sizes
 
 MARGIN = 4
@@ -147,7 +148,8 @@ class UNetBayes(Segmenter):
         numbers = np.clip(np.arange(k - context, k + context + 1), 0, image.data.shape[2] - 1)
         planes = np.stack([image.data[box[0], box[1], n] for n in numbers])
         pad = [(0, 0), *((0, -size % self._muscles.multiple) for size in planes.shape[1:])]
-        x = np.pad(normalised(planes, self._variant.hu_window), pad, constant_values=-1.0)
+        values = normalised(planes, self._variant.hu_window, self._variant.dense_slope)
+        x = np.pad(values, pad, constant_values=-1.0)
         return torch.from_numpy(x)[None].to(
             self._device, self._dtype, memory_format=torch.channels_last
         )

@@ -20,6 +20,7 @@ class Variant:
         spacing_mm: working grid along right, anterior, superior.
         hu_window: values are clamped to this range and mapped linearly to [-1, 1].
         backbone: encoder name of segmentation-models-pytorch, empty for the U-Net of the papers.
+        dense_slope: above the window, see :func:`mskt.core.intensity.normalised`; 0 in the papers.
     """
 
     levels: int = 5
@@ -30,6 +31,7 @@ class Variant:
     spacing_mm: tuple[float, float, float] = (360 / 512, 360 / 512, 1.0)
     hu_window: tuple[float, float] = (-150.0, 350.0)
     backbone: str = ""
+    dense_slope: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """For model cards and ``run.json``."""
@@ -51,7 +53,12 @@ VARIANTS: dict[str, Variant] = {
     "6layers": Variant(levels=6, batch_norm=True),
     # For two CPU cores: coarser grid, narrower, sees its neighbouring slices instead.
     "compact": Variant(
-        base=16, batch_norm=True, dropout=0.2, context=2, spacing_mm=(2.0, 2.0, 3.0)
+        base=16,
+        batch_norm=True,
+        dropout=0.2,
+        context=2,
+        spacing_mm=(2.0, 2.0, 3.0),
+        dense_slope=0.25,
     ),
 }
 PAPER_SIZES = {"5layers": "about 10 M", "6layers": "about 44 M"}
