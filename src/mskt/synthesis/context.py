@@ -6,7 +6,9 @@ voxels that the source leaves unlabelled. Later strokes cover earlier ones.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from mskt.synthesis.lattice import Axes, FloatArray, NoiseField, child_rng
 from mskt.synthesis.source import FEMUR, LEFT, SACRUM, PreparedSource, Skeleton, calf_radius
 
 Mask = NDArray[np.bool_]
+Knots = Sequence[float] | NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,19 @@ class Canvas:
     axes: Axes
     right: float  # +1, or -1 when the person is mirrored: the liver stays on the right
 
+    @cached_property
+    def _half_mm(self) -> tuple[FloatArray, NDArray[np.intp]]:
+        """Heights every half millimetre, and which of them is nearest to each voxel."""
+        low = float(self.z.min()) if len(self.z) else 0.0
+        level = np.rint((self.z - np.float32(low)) * 2).astype(np.intp)
+        count = int(level.max()) + 1 if len(level) else 1
+        return (low + 0.5 * np.arange(count)).astype(np.float32), level
+
+    def along_z(self, knots: Knots, values: Knots) -> FloatArray:
+        """Piecewise-linear function of height at each voxel; much faster than np.interp on all."""
+        heights, level = self._half_mm
+        return np.asarray(np.interp(heights, knots, values).astype(np.float32)[level])
+
     def noise(
         self, rng: np.random.Generator, step_mm: float | tuple[float, float, float]
     ) -> FloatArray:
@@ -54,6 +70,11 @@ class Canvas:
         """Return the canvas with uneven coordinates: nothing alive is a perfect ellipse."""
         x, y, z = (v + np.float32(mm) * self.noise(rng, 24.0) for v in (self.x, self.y, self.z))
         return replace(self, x=x, y=y, z=z)
+
+    def part(self, at: NDArray[np.intp]) -> Canvas:
+        """Some of the voxels; what is painted on the part has to be written back."""
+        names = ("voxel", "x", "y", "z", "trunk", "ring", "gap_mm", "tissue")
+        return replace(self, **{name: getattr(self, name)[at] for name in names})
 
     def paint(self, where: Mask, code: int) -> None:
         """Set the material of the chosen voxels."""
@@ -102,14 +123,12 @@ def _ellipsoid(
 def _wall(c: Canvas, src: PreparedSource, body: Body, rng: np.random.Generator) -> FloatArray:
     """Abdominal wall and paraspinals; returns the wall's thickness (mm) at each voxel."""
     sk = src.skeleton
-    a = np.interp(c.z, body.trunk.z, body.trunk.half_width).astype(np.float32)
-    yc = np.interp(c.z, body.trunk.z, body.trunk.centre).astype(np.float32)
+    a = c.along_z(body.trunk.z, body.trunk.half_width).astype(np.float32)
+    yc = c.along_z(body.trunk.z, body.trunk.centre).astype(np.float32)
     lateral = np.abs(c.x) / a
     side_mm, front_mm = rng.uniform(13, 27), rng.uniform(6, 13)
     thick = np.interp(lateral, (0.0, 0.42, 0.55, 0.8), (front_mm, front_mm, 5.0, side_mm))
-    thick = np.where(
-        c.z < sk.crest_z, thick * np.interp(c.z, (sk.pubis_z, sk.crest_z), (0.5, 1)), thick
-    )
+    thick = np.where(c.z < sk.crest_z, thick * c.along_z((sk.pubis_z, sk.crest_z), (0.5, 1)), thick)
     thick = (thick * (1 + 0.12 * c.noise(rng, 40.0))).astype(np.float32)
     behind = c.y < yc - 14
     shell = (c.trunk < 0) & (c.trunk > -thick)
@@ -131,7 +150,7 @@ def _wall(c: Canvas, src: PreparedSource, body: Body, rng: np.random.Generator) 
 
 def _paraspinals(c: Canvas, sk: Skeleton, labelled_to: float, rng: np.random.Generator) -> None:
     """Erector spinae, multifidus (above ``labelled_to``) and quadratus lumborum."""
-    spine = np.interp(c.z, sk.spine_z, sk.spine_y).astype(np.float32)
+    spine = c.along_z(sk.spine_z, sk.spine_y).astype(np.float32)
     size = rng.uniform(0.85, 1.15)
     ax = np.abs(c.x)
     above = c.z > sk.sacrum_top[1] - 25
@@ -149,7 +168,7 @@ def _paraspinals(c: Canvas, sk: Skeleton, labelled_to: float, rng: np.random.Gen
 
 def _cavity(c: Canvas, sk: Skeleton, wall: FloatArray, gap_mm: float) -> Mask:
     """Voxels inside the peritoneum and true pelvis, in front of the spine."""
-    spine = np.interp(c.z, sk.spine_z, sk.spine_y).astype(np.float32)
+    spine = c.along_z(sk.spine_z, sk.spine_y).astype(np.float32)
     inside = (c.trunk < -wall - 2) | ((c.ring < -4) & (c.z < sk.asis[2]))
     rear = np.where(c.z > sk.sacrum_top[1], spine - 4 - 0.0018 * c.x**2 * 0, sk.back_y + 30)
     beside = (np.abs(c.x) > 62) & (c.y > spine - 26)
@@ -176,7 +195,7 @@ def _bowel(
     lumen = there & (loops > threshold + rng.uniform(0.5, 0.9))
     contrast = rng.random() < config.p_bowel_contrast
     c.paint(lumen & (content > 0.2), m.FLUID if not contrast else m.ORAL)
-    height = (c.y - np.interp(c.z, sk.spine_z, sk.spine_y)).astype(np.float32)
+    height = (c.y - c.along_z(sk.spine_z, sk.spine_y)).astype(np.float32)
     gassy = content + 0.012 * (height - 40) > rng.uniform(0.6, 1.8)
     c.paint(lumen & gassy, m.GAS)
     for side in (1.0, -1.0):
@@ -188,9 +207,9 @@ def _colon(
 ) -> None:
     radius = rng.uniform(13, 30)
     haustra = 1 + 0.16 * np.sin(c.z / rng.uniform(7, 12) + rng.uniform(0, 6))
-    a = np.interp(c.z, body.trunk.z, body.trunk.half_width)
+    a = c.along_z(body.trunk.z, body.trunk.half_width)
     x0 = side * (a - 24 - radius * 1.1 - rng.uniform(0, 10))
-    y0 = np.interp(c.z, sk.spine_z, sk.spine_y) + rng.uniform(5, 45)
+    y0 = c.along_z(sk.spine_z, sk.spine_y) + rng.uniform(5, 45)
     d = np.sqrt((c.x - x0) ** 2 + (c.y - y0) ** 2).astype(np.float32)
     span = (c.z > sk.asis[2] - rng.uniform(0, 40)) & (c.z < sk.crest_z + 120) & cavity
     c.paint(span & (d < radius * haustra + 6), m.FAT)
@@ -247,8 +266,8 @@ def _rectum(c: Canvas, src: PreparedSource, rng: np.random.Generator) -> None:
     y = np.array([hollow + 22, hollow + 16, hollow + 4, hollow + 14, hollow + 36]) + 0.4 * r
     x = np.array([0, 0, 0, rng.uniform(-14, 14), rng.uniform(-34, 6)])
     rr = np.array([13, 14, r, r, 0.8 * r])
-    d = np.hypot(c.x - np.interp(c.z, z, x), c.y - np.interp(c.z, z, y)).astype(np.float32)
-    radius = np.interp(c.z, z, rr).astype(np.float32)
+    d = np.hypot(c.x - c.along_z(z, x), c.y - c.along_z(z, y)).astype(np.float32)
+    radius = c.along_z(z, rr).astype(np.float32)
     span = (c.z > z[0]) & (c.z < z[-1]) & (c.gap_mm > 1.5)
     c.paint(span & (d < radius), m.BOWEL)
     lumen = span & (d < radius - 4) & (c.z > z[1])
@@ -271,7 +290,7 @@ def _perineum(c: Canvas, loose: Canvas, src: PreparedSource, rng: np.random.Gene
     sling = (loose.y < yc + 0.55 * b) & (c.ring < 6)  # open in front, behind the symphysis
     c.paint(span & sling & (np.abs(rho - 1) * a < wall / 2), m.LEVATOR)
     # the cleft between the buttocks, and the line where the thighs touch
-    floor = np.interp(c.z, (sk.ischium_z, sk.pubis_z + 60), (sk.back_y + 48, sk.back_y - 25))
+    floor = c.along_z((sk.ischium_z, sk.pubis_z + 60), (sk.back_y + 48, sk.back_y - 25))
     cleft = (
         (np.abs(c.x) < 1.8) & (c.y < floor) & (c.z > sk.ischium_z - 30) & (c.z < sk.pubis_z + 60)
     )
@@ -291,14 +310,14 @@ def _upper_organs(
     c: Canvas, cavity: Mask, sk: Skeleton, body: Body, rng: np.random.Generator
 ) -> None:
     """Liver, spleen, stomach, kidneys, great vessels, diaphragm and lungs."""
-    spine = np.interp(c.z, sk.spine_z, sk.spine_y).astype(np.float32)
+    spine = c.along_z(sk.spine_z, sk.spine_y).astype(np.float32)
     a = float(body.trunk.half_width[-2])
     right = c.right
     x = c.x * right
     dome = sk.crest_z + rng.uniform(190, 260)
     low = dome - rng.uniform(120, 200)
     depth = float(body.trunk.front[-2] - body.trunk.centre[-2])
-    yc = np.interp(c.z, body.trunk.z, body.trunk.centre).astype(np.float32)
+    yc = c.along_z(body.trunk.z, body.trunk.centre).astype(np.float32)
     inside = c.trunk < -16
     roof = dome - 0.0035 * (c.x**2 + (c.y - yc - 10) ** 2) + 14 * np.tanh(x / 40)
     edge = low + 0.75 * np.clip(60 - x, 0, None) + 0.25 * (c.y - yc)
@@ -335,7 +354,7 @@ def _spine(c: Canvas, src: PreparedSource, rng: np.random.Generator) -> None:
     given = src.trunk
     if len(given.spine_z):  # only the discs of the labelled part, then vertebrae above it
         base = float(given.spine_z[-1]) + 2
-        front = np.interp(c.z, given.spine_z, given.spine_front)
+        front = c.along_z(given.spine_z, given.spine_front)
         disc_space = (c.z > given.spine_z[0] - 10) & (c.z <= base) & (c.gap_mm < 9)
         oval = (c.x / 24) ** 2 + ((c.y - front + 17) / 17) ** 2 < 1
         c.paint(disc_space & oval, m.DISC)
@@ -378,7 +397,7 @@ def _spine(c: Canvas, src: PreparedSource, rng: np.random.Generator) -> None:
 
 
 def _ribs(c: Canvas, sk: Skeleton, body: Body, rng: np.random.Generator) -> None:
-    yc = np.interp(c.z, body.trunk.z, body.trunk.centre).astype(np.float32)
+    yc = c.along_z(body.trunk.z, body.trunk.centre).astype(np.float32)
     start = sk.crest_z + rng.uniform(45, 80) + 0.9 * np.clip(c.y - yc, 0, None)
     cage = (c.z > start) & (c.trunk < -3) & (c.trunk > -14)
     if not cage.any():
@@ -445,28 +464,47 @@ def _vessels(
     for k, side in ((0, 1.0), (1, -1.0)):
         line = vessel_path(src, k)
         line[:, 1:] += config.vessel_sway_mm * rng.standard_normal((len(line), 2))
-        turn = rng.normal(0.0, 0.5)
-        for offset, radius, code in ((0.0, 4.6, m.ARTERY), (10.0, 5.8, m.VEIN)):
-            low = np.clip((sk.hip[k][2] - c.z) / 200, 0, 1)
-            dx, dy = side * offset * (1 - 0.7 * low), 0.6 * offset * (0.4 + low)
-            x0 = np.interp(c.z, line[:, 0], line[:, 1]) - dx * np.cos(turn) + dy * np.sin(turn)
-            y0 = np.interp(c.z, line[:, 0], line[:, 2]) - dy * np.cos(turn) - dx * np.sin(turn)
-            r = radius * calibre * np.interp(c.z, (-300, 50, 250), (0.75, 1.1, 1.5))
-            hit = (np.hypot(c.x - x0, c.y - y0) < r) & (c.x * side > -8)
-            c.paint(hit & (c.z > sk.map_bottom_z - 60) & (c.z < sk.crest_z + 260), code)
-        femur = src.lines[FEMUR + LEFT * k]
-        x0 = np.interp(c.z, femur.z, femur.x) - side * np.interp(c.z, (-350, -60, 20), (0, 12, 30))
-        y0 = np.interp(c.z, femur.z, femur.y) - np.interp(c.z, (-350, -60, 20), (32, 40, 48))
-        nerve = ((c.x - x0) / 7) ** 2 + ((c.y - y0) / 4) ** 2 < 1
-        c.paint(nerve & (c.z < 20) & (c.z > sk.knee[k][2]), m.NERVE)
-        for _ in range(int(rng.integers(0, 6))):
-            spot = (
-                float(sk.hip[k][0] - side * rng.uniform(-10, 35)),
-                float(sk.hip[k][1] + rng.uniform(44, 66)),
-                float(rng.uniform(-60, 15)),
-            )
-            s = rng.uniform(3, 7)
-            c.paint(_ellipsoid(c, spot, (s, s, 1.8 * s)) < 1, m.GENITAL)
+        near = (c.x * side > -8) & (c.z > sk.map_bottom_z - 60) & (c.z < sk.crest_z + 260)
+        near &= c.x * side < float(np.abs(line[:, 1]).max()) + 35
+        at = np.flatnonzero(near)
+        part = c.part(at)
+        _artery_and_vein(part, line, side, calibre, rng.normal(0.0, 0.5), float(sk.hip[k][2]))
+        _nerve_and_nodes(part, src, k, side, rng)
+        c.tissue[at] = part.tissue
+
+
+def _artery_and_vein(
+    c: Canvas, line: FloatArray, side: float, calibre: float, turn: float, hip_z: float
+) -> None:
+    """The artery along ``line`` (z, x, y), the vein beside it, turned by ``turn`` radians."""
+    low = np.clip((hip_z - c.z) / 200, 0, 1)
+    x0, y0 = c.along_z(line[:, 0], line[:, 1]), c.along_z(line[:, 0], line[:, 2])
+    wide = calibre * c.along_z((-300, 50, 250), (0.75, 1.1, 1.5))
+    for offset, radius, code in ((0.0, 4.6, m.ARTERY), (10.0, 5.8, m.VEIN)):
+        dx, dy = side * offset * (1 - 0.7 * low), 0.6 * offset * (0.4 + low)
+        ex = c.x - x0 + dx * np.cos(turn) - dy * np.sin(turn)
+        ey = c.y - y0 + dy * np.cos(turn) + dx * np.sin(turn)
+        c.paint(ex**2 + ey**2 < (radius * wide) ** 2, code)
+
+
+def _nerve_and_nodes(
+    c: Canvas, src: PreparedSource, k: int, side: float, rng: np.random.Generator
+) -> None:
+    """Sciatic nerve of side ``k``, and a few inguinal nodes."""
+    sk = src.skeleton
+    femur = src.lines[FEMUR + LEFT * k]
+    x0 = c.along_z(femur.z, femur.x) - side * c.along_z((-350, -60, 20), (0, 12, 30))
+    y0 = c.along_z(femur.z, femur.y) - c.along_z((-350, -60, 20), (32, 40, 48))
+    nerve = ((c.x - x0) / 7) ** 2 + ((c.y - y0) / 4) ** 2 < 1
+    c.paint(nerve & (c.z < 20) & (c.z > sk.knee[k][2]), m.NERVE)
+    for _ in range(int(rng.integers(0, 6))):
+        spot = (
+            float(sk.hip[k][0] - side * rng.uniform(-10, 35)),
+            float(sk.hip[k][1] + rng.uniform(44, 66)),
+            float(rng.uniform(-60, 15)),
+        )
+        s = rng.uniform(3, 7)
+        c.paint(_ellipsoid(c, spot, (s, s, 1.8 * s)) < 1, m.GENITAL)
 
 
 def vessel_path(src: PreparedSource, k: int) -> FloatArray:
