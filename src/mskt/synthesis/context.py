@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from mskt.synthesis import materials as m
 from mskt.synthesis.body import Body
 from mskt.synthesis.config import SynthesisConfig
+from mskt.synthesis.labelmap import ATOM_IDS
 from mskt.synthesis.lattice import Axes, FloatArray, NoiseField, child_rng
 from mskt.synthesis.source import FEMUR, LEFT, SACRUM, PreparedSource, Skeleton, calf_radius
 
 Mask = NDArray[np.bool_]
 Knots = Sequence[float] | NDArray[np.floating]
+
+PSOAS = tuple(ATOM_IDS[f"psoas_major_{part}"] for part in ("proximal", "distal"))
 
 
 @dataclass(frozen=True)
@@ -524,20 +527,36 @@ def vessel_path(src: PreparedSource, k: int) -> FloatArray:
             sx, sy = np.interp(z, sart.z, sart.x), np.interp(z, sart.z, sart.y)
             fx, fy = np.interp(z, femur.z, femur.x), np.interp(z, femur.z, femur.y)
             knots.append((z, 0.68 * sx + 0.32 * fx, 0.68 * sy + 0.32 * fy))
-    knots += [
-        (-30.0, hip[0] - side * 14, hip[1] + 44),
-        (8.0, hip[0] - side * 16, hip[1] + 44),
-        (45.0, hip[0] - side * 30, hip[1] + 34),
-        (85.0, side * 44, 0.5 * (hip[1] + 20 + sk.sacrum_top[0] + 30)),
-        (sk.sacrum_top[1], side * 26, sk.sacrum_top[0] + 34),
-        (sk.sacrum_top[1] + 38, side * 10, sk.sacrum_top[0] + 34),
-    ]
+    knots.append((-30.0, hip[0] - side * 15, hip[1] + 44))
+    knots += _beside_psoas(src, k, sk.sacrum_top[1] - 8)
+    knots.append((sk.sacrum_top[1] + 38, side * 10, sk.sacrum_top[0] + 34))
     knots += [
         (float(z), side * 9, float(y) + 30)
         for z, y in zip(sk.spine_z[6::6], sk.spine_y[6::6], strict=True)
     ]
     table = np.array(knots, np.float32)
     return table[np.argsort(table[:, 0])]
+
+
+def _beside_psoas(src: PreparedSource, k: int, top: float) -> list[tuple[float, float, float]]:
+    """Knots (z, x, y) of the external and common iliac artery: along the medial edge of psoas."""
+    sk, side = src.skeleton, 1.0 if k == 0 else -1.0
+    own = [src.lines[i + LEFT * k] for i in PSOAS if i + LEFT * k in src.lines]
+    if not own:
+        hip = sk.hip[k]
+        return [(8.0, hip[0] - side * 26, hip[1] + 40), (top, side * 26, sk.sacrum_top[0] + 34)]
+    z = np.concatenate([line.z for line in own])
+    order = np.argsort(z)
+    x, y, radius = (
+        np.concatenate([getattr(line, name) for line in own])[order]
+        for name in ("x", "y", "radius")
+    )
+    knots = []
+    for level in np.linspace(8.0, top, 7):
+        px, py, r = (float(np.interp(level, z[order], v)) for v in (x, y, radius))
+        inward = max(abs(px) - 0.8 * r - 6.5, 16.0)
+        knots.append((float(level), side * inward, py + 4.0))
+    return knots
 
 
 def _lower_leg(c: Canvas, src: PreparedSource, rng: np.random.Generator) -> None:
