@@ -63,8 +63,9 @@ def random_fov(
     extent = [n * d for n, d in zip(size, spacing_mm, strict=True)]
     middle_z = float(shape.scale[2]) * (knee + level * (crest - knee))
     if rng.random() < config.p_cut_at_hip:
-        # the scans that fooled the first trial: the volume starts or ends at the hip joint
-        cut = rng.uniform(-90, 80)
+        # the scans that fooled the first trial: the volume starts or ends at the hip joint, often
+        # inside the femoral head
+        cut = rng.uniform(-90, 80) if rng.random() < 0.6 else rng.uniform(-20, 28)
         middle_z = cut + extent[2] / 2 * (1 if rng.random() < 0.65 else -1)
     shift = config.view_shift_mm * rng.standard_normal(2)
     x, y = _body_centre(src, shape, body, (middle_z - extent[2] / 2, middle_z + extent[2] / 2))
