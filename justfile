@@ -19,6 +19,9 @@ lint:
 lock:
     uv pip compile pyproject.toml --group dev --constraint lock-constraints.txt --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url -q -o requirements.lock
 
-# train the shipped weights (hours on a CPU; resumable)
+# train the weights that come with mskt, one network after the other (hours on a CPU; call it again to go on)
 train *ARGS:
-    sh scripts/with-env.sh python scripts/train_unet_bayes.py {{ARGS}}
+    sh scripts/with-env.sh mskt train --part body --data 'synthesis:../shared/anatomy?leave_out=vh_female&p_arms=0.9' \
+        --out runs/unet_bayes --resume {{ARGS}}
+    sh scripts/with-env.sh mskt train --part muscles --data 'synthesis:../shared/anatomy?leave_out=vh_female&p_mixed=0.15' \
+        --card scripts/shipped_weights.json --out runs/unet_bayes --resume {{ARGS}}

@@ -8,12 +8,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mskt.core import atomic
+from mskt.core import atomic, checksum
 from mskt.core.anatomy import label_set
 from mskt.core.errors import OutputError, UsageError
 from mskt.core.records import Record
 from mskt.core.volume import Labels
-from mskt.report import checksum, collection, nifti, outputs, summary
+from mskt.report import collection, nifti, outputs, summary
 
 
 def record(structure, side, metric, value, status="ok"):

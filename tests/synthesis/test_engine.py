@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import islice
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from mskt.synthesis.config import SynthesisConfig
 from mskt.synthesis.engine import Fov, SyntheticCase, synthesise
 from mskt.synthesis.lattice import CoarseLattice, NoiseField, child_rng, grid_axes
 from mskt.synthesis.source import PreparedSource, prepare
-from mskt.synthesis.stream import training_stream
 from mskt.synthesis.tissue import mean_hu_table
 
 COARSE = (6.0, 6.0, 6.0)
@@ -137,19 +135,6 @@ def test_truncation_hides_labels_too(prepared: PreparedSource) -> None:
     assert lost[0, 0].all()
     assert not case.body[0, 0].any()
     assert not case.labels[0, 0].any()
-
-
-def test_stream_is_the_same_for_any_number_of_workers(prepared: PreparedSource) -> None:
-    def take(count: int, worker: int, workers: int) -> list[int]:
-        stream = training_stream(
-            [prepared], TRAINING, (12.0, 12.0, 12.0), (32, 32, 30), 7, worker, workers
-        )
-        return [case.meta["seed"] for case in islice(stream, count)]
-
-    alone = take(4, 0, 1)
-    assert alone[0::2] == take(2, 0, 2)
-    assert alone[1::2] == take(2, 1, 2)
-    assert len(set(alone)) == 4
 
 
 def test_preparing_twice_is_free(prepared: PreparedSource) -> None:

@@ -29,6 +29,7 @@ from mskt.core.interfaces import LabelPair, Metric
 from mskt.core.postprocess import truncated
 from mskt.core.records import Record
 from mskt.core.registry import Registry
+from mskt.core.resample import resample_labels
 from mskt.core.sides import LEFT, UNSIDED, estimate_midplane, separate_sides
 from mskt.core.volume import Grid, Labels, Volume
 
@@ -213,12 +214,7 @@ def _numbered_alike(prediction: Labels, reference: Labels) -> tuple[Labels, Labe
 
 def on_grid(labels: Labels, grid: Grid) -> Labels:
     """Bring a label map to another grid: the label of the nearest voxel, 0 outside."""
-    from scipy import ndimage
-
-    matrix = np.linalg.inv(labels.affine) @ grid.affine
-    data = ndimage.affine_transform(
-        labels.data, matrix[:3, :3], matrix[:3, 3], grid.shape, order=0, prefilter=False
-    )
+    data = resample_labels(labels.data, labels.grid, grid)
     return Labels(data, grid.affine, labels.label_set)
 
 

@@ -53,10 +53,12 @@ def _register() -> None:
     from mskt.cli.phantom import phantom_command
     from mskt.cli.plugins import plugins_app
     from mskt.cli.run import run_command
+    from mskt.cli.train import train_command
 
     app.command("run")(run_command)
     app.command("evaluate")(evaluate_command)
     app.command("phantom")(phantom_command)
+    app.command("train")(train_command)
     app.add_typer(models_app, name="models", short_help="Trained weights: list, describe, verify.")
     app.add_typer(plugins_app, name="plugins")
     app.command("doctor")(doctor_command)

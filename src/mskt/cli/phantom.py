@@ -58,7 +58,7 @@ def phantom_command(
     from mskt.cli.console import Reporter
 
     classes = _label_set(label_set)
-    spacing_mm = _spacing(spacing)
+    spacing_mm = parse_spacing(spacing)
     if (out / "dataset.json").exists():
         raise UsageError(str(out), "holds a dataset already.", "Choose another folder with --out.")
     reporter = Reporter(count, quiet)
@@ -121,7 +121,7 @@ def _label_set(name: str) -> LabelSet:
     return atom_label_set() if name == "atoms" else label_set(name)
 
 
-def _spacing(text: str) -> tuple[float, float, float]:
+def parse_spacing(text: str) -> tuple[float, float, float]:
     """``X,Y,Z`` or one number for all three.
 
     Raises:

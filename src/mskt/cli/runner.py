@@ -241,6 +241,8 @@ class _Case:
             progress=self._tell,
         )
         self._seconds.update(result.seconds)
+        for note in result.notes:
+            self._reporter.say(f"{self._source.case_id}: {note}", "yellow")
         labels = result.labels
         if self._options.roi_subset:
             labels = restrict(labels, self._options.roi_subset)

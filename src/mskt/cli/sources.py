@@ -73,7 +73,7 @@ def find(options: RunOptions, registry: Registry) -> list[Source]:
 
 def _built_in() -> Source:
     """The phantom, made when it is first asked for."""
-    from mskt.report import checksum
+    from mskt.core import checksum
     from mskt.synthesis.phantom import in_label_set, make_phantom, sides_of
 
     phantom = cache(lambda: make_phantom(BUILT_IN_SEED))
@@ -97,9 +97,9 @@ def _from_files(options: RunOptions, registry: Registry) -> list[Source]:
 
 
 def _from_case(case: Case, options: RunOptions, registry: Registry) -> Source:
+    from mskt.core import checksum
     from mskt.core.cases import load_case, load_label_map
     from mskt.core.interfaces import LoadOptions
-    from mskt.report import checksum
 
     load_options = LoadOptions(series=options.series, allow=options.allow)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
@@ -289,6 +289,43 @@ def known_structures() -> Mapping[str, Structure]:
         for structure in label_set(name).structures:
             found.setdefault(structure.name, structure)
     return found
+
+
+def elements_named(name: str) -> frozenset[Element]:
+    """What a name is made of: a known structure or an atom, also with ``_left`` or ``_right``.
+
+    Empty for a name that no built-in set knows.
+    """
+    if name in known_structures():
+        return known_structures()[name].elements
+    if name in atoms():
+        return frozenset(atoms()[name].elements)
+    stem, _, side = name.rpartition("_")
+    if stem and side in ("left", "right"):
+        return frozenset(element for element in elements_named(stem) if element[1] == side)
+    return frozenset()
+
+
+def with_anatomy(names: LabelSet) -> LabelSet:
+    """The same structures, made of what their names say.
+
+    If one built-in set has all the names, they mean what they mean there: ``iliacus`` beside
+    ``iliopsoas`` is the proximal part (``thigh30``), without it the whole muscle (``msk22``).
+    A structure whose side is left or right has the elements of that side only, and the other way
+    round; a name that says nothing gives none.
+    """
+    same = [one for one in map(label_set, BUILT_IN_LABEL_SETS) if {*names.names} <= {*one.names}]
+    found = []
+    for structure in names.structures:
+        elements = structure.elements or elements_named(structure.name)
+        if same:
+            elements = same[0][structure.name].elements
+        if structure.side in ("left", "right"):
+            elements = frozenset(one for one in elements if one[1] == structure.side)
+        sides = {one[1] for one in elements}
+        side = sides.pop() if len(sides) == 1 else structure.side
+        found.append(replace(structure, elements=elements, side=side))  # type: ignore[arg-type]
+    return LabelSet(names.name, tuple(found))
 
 
 def anonymous_label_set(values: Iterable[int]) -> LabelSet:

@@ -159,3 +159,20 @@ def _general(data: FloatArray, source: Grid, target: Grid, fill: float) -> Float
         )
         ndimage.map_coordinates(smooth, index, output=out[k], order=1, cval=fill)
     return out.transpose(1, 2, 0)
+
+
+def resample_labels(data: NDArray[np.uint8], source: Grid, target: Grid) -> NDArray[np.uint8]:
+    """A label map on another grid: the label of the nearest voxel, 0 outside the field of view."""
+    from scipy import ndimage
+
+    matrix = np.linalg.inv(source.affine) @ target.affine
+    moved: NDArray[np.uint8] = ndimage.affine_transform(
+        data,
+        matrix[:3, :3],
+        matrix[:3, 3],
+        target.shape,
+        order=0,
+        mode="grid-constant",
+        prefilter=False,
+    )
+    return moved

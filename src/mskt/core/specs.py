@@ -54,7 +54,10 @@ class Spec:
         Raises:
             PluginError: the module or the name in it is missing or fails to import.
         """
-        module_name, _, attribute = self.factory.partition(":")
+        return self._import(self.factory)
+
+    def _import(self, address: str) -> Callable[..., Any]:
+        module_name, _, attribute = address.partition(":")
         try:
             found: Any = importlib.import_module(module_name)
             for part in attribute.split("."):
@@ -62,7 +65,7 @@ class Spec:
         except (Exception, SystemExit) as error:  # importing a plugin may raise anything
             raise PluginError(
                 f"{self.kind} {self.name!r}",
-                f"cannot be imported from {self.factory!r} ({type(error).__name__}: {error})",
+                f"cannot be imported from {address!r} ({type(error).__name__}: {error})",
                 "Reinstall or update the package that provides it.",
             ) from error
         return found  # type: ignore[no-any-return]
@@ -70,9 +73,35 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class SegmenterSpec(Spec):
-    """Announces a :class:`~mskt.core.interfaces.Segmenter`."""
+    """Announces a :class:`~mskt.core.interfaces.Segmenter`.
+
+    Attributes:
+        training: ``"module:callable"`` for ``mskt train``: takes a label set and the user's options,
+            returns a :class:`~mskt.training.task.TrainingTask` for each network. Empty: the
+            segmenter cannot be trained.
+    """
 
     kind: ClassVar[str] = "segmenter"
+
+    training: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be used, where the author sees it."""
+        Spec.__post_init__(self)
+        if self.training and not _ADDRESS.fullmatch(self.training):
+            raise PluginError(
+                f"SegmenterSpec(name={self.name!r})",
+                f"training {self.training!r} is no address",
+                "Write 'package.module:function'.",
+            )
+
+    def load_training(self) -> Callable[..., Any]:
+        """Import what ``training`` names.
+
+        Raises:
+            PluginError: it is missing or fails to import.
+        """
+        return self._import(self.training)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mskt.core import atomic
-from mskt.core.anatomy import suggestion
+from mskt.core.anatomy import (
+    BUILT_IN_LABEL_SETS,
+    LabelSet,
+    Structure,
+    label_set,
+    suggestion,
+    with_anatomy,
+)
 from mskt.core.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -134,6 +141,26 @@ def load(info: WeightsInfo) -> dict[str, Tensor]:
 
     verify(info)
     return {name: tensor.float() for name, tensor in load_file(info.path).items()}
+
+
+_COLUMNS = ("index", "name", "abbreviation", "group", "tissue", "side", "color", "snomed")
+
+
+def label_facts(labels: LabelSet) -> dict[str, Any]:
+    """What a card must say of a label set so that :func:`labels_of` finds it again."""
+    if labels.name in BUILT_IN_LABEL_SETS:
+        return {"label_set": labels.name}
+    rows = [{key: getattr(one, key) for key in _COLUMNS} for one in labels.structures]
+    return {"label_set": labels.name, "structures": rows}
+
+
+def labels_of(info: WeightsInfo) -> LabelSet:
+    """The classes that the weights were made for: a built-in set, or one of the card's own."""
+    rows = info.card.get("structures")
+    if rows is None:
+        return label_set(str(info.card["label_set"]))
+    structures = tuple(Structure(**row) for row in rows)
+    return with_anatomy(LabelSet(str(info.card["label_set"]), structures))
 
 
 def save(

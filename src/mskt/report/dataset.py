@@ -19,7 +19,7 @@ from mskt.report import nifti
 from mskt.report.outputs import label_table, write_json
 
 DESCRIPTION = "synthetic phantom, no patient; made by mskt"
-_PERSON = ("participant_id", "sex", "age", "height_m", "weight_kg", "seed")
+_PERSON = ("participant_id", "sex", "age", "height_m", "weight_kg", "affected_side", "seed")
 
 
 def image_path(root: Path, name: str) -> Path:

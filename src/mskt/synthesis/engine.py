@@ -8,6 +8,7 @@ another voxel size is the same patient.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,10 +37,10 @@ from mskt.synthesis.source import (
 )
 from mskt.synthesis.surroundings import Scene, paint_surroundings
 from mskt.synthesis.tissue import (
+    Densities,
     Tissue,
     draw_tissue,
     harden_joints,
-    mean_hu_table,
     render,
 )
 from mskt.synthesis.view import Fov, random_fov, whole_fov
@@ -75,6 +76,7 @@ def synthesise(
     fov: Fov | None = None,
     shape: tuple[int, int, int] | None = None,
     config: SynthesisConfig | None = None,
+    densities: Densities | None = None,
 ) -> SyntheticCase:
     """Make one case.
 
@@ -86,6 +88,8 @@ def synthesise(
         shape: voxels of a window placed at random; without it, from below the knees to above
             the iliac crests.
         config: ranges; ``SynthesisConfig.training()`` if not given.
+        densities: of this very patient, where the configuration calibrates means; by default
+            those of an average one.
     """
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
@@ -100,12 +104,14 @@ def synthesise(
     axes = grid_axes(fov.shape, spacing_mm, fov.origin_mm)
     warp = build_warp(axes, src, figure)
     anatomy = _Anatomy.build(src, figure, habitus, warp, axes, seed, config)
-    tissue = draw_tissue(seed, config, figure.atrophy_mm)
+    densities = densities or Densities.average()
+    tissue = draw_tissue(seed, config, densities.weakened(figure.atrophy_mm))
     hardware = draw_hardware(seed, src, config)
     metal = place_hardware(hardware, anatomy.labels, anatomy.material, warp.full, src)
     image, extra = _image(
-        anatomy, tissue, habitus, figure, src, axes, spacing_mm, seed, config, hardware, metal
-    )
+        anatomy, tissue, habitus, figure, src, axes, spacing_mm, seed, config, hardware, metal,
+        densities.mean_hu,
+    )  # fmt: skip
     labels = anatomy.labels
     if figure.mirror:
         labels = swap_sides(labels, MIDLINE)
@@ -248,6 +254,7 @@ def _image(
     config: SynthesisConfig,
     hardware: Hardware,
     metal: NDArray[np.bool_],
+    mean_hu: Mapping[int, float],
 ) -> tuple[FloatArray, dict[str, Any]]:
     """Hounsfield units as the scanner would give them."""
     hu = render(anatomy.material, anatomy.depth_mm, anatomy.shaft, axes, tissue, seed)
@@ -261,7 +268,7 @@ def _image(
     device = ct.draw_scanner(seed, config)
     out = ct.blur(hu, spacing, device)
     if config.calibrate_means:
-        out = _calibrate(hu, out, anatomy.labels, spacing, device)
+        out = _calibrate(hu, out, anatomy.labels, spacing, device, mean_hu)
     out = ct.harden(out, anatomy.body, axes, device)
     if hardware.hips or hardware.screws:
         out = add_streaks(out, metal, axes, hardware.streak_hu, seed)
@@ -287,11 +294,11 @@ def _calibrate(
     labels: NDArray[np.uint8],
     spacing: tuple[float, float, float],
     device: ct.Scanner,
+    mean_hu: Mapping[int, float],
 ) -> FloatArray:
-    """Shift each structure until its mean after blur is the table's (unaffected side)."""
+    """Shift each structure until its mean after blur is the patient's."""
     goal = np.zeros(256)
-    for atom, (_, hu_mean) in mean_hu_table().items():
-        goal[atom] = goal[atom + LEFT] = hu_mean
+    goal[list(mean_hu)] = list(mean_hu.values())
     flat = labels.ravel()
     count = np.maximum(np.bincount(flat, minlength=256), 1)
     for _ in range(3):

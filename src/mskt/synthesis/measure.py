@@ -139,7 +139,7 @@ def level_heights(knots_mm: Float) -> Float:
 
 
 def _read(path: Path, table: Path, person: Person) -> _Body:
-    source = LabelMap.from_shared(path, table)
+    source = LabelMap.from_file(path, table)
     _, radii = find_landmarks(source.labels, source.affine)
     right, left = source.landmarks["hip_right"], source.landmarks["hip_left"]
     origin = (right + left) / 2

@@ -8,28 +8,21 @@ variation are the business of later steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from mskt.synthesis import shape_table
+from mskt.synthesis.calibre import Build, Offsets, Section, Stack, cut, fit, occupy, volumes_cm3
 from mskt.synthesis.constructed import add_trunk
 from mskt.synthesis.labelmap import ATOM_IDS, LEFT_OFFSET, MIDLINE, LabelMap
-from mskt.synthesis.sections import (
-    BAND_MM,
-    GRID_ORIGIN_MM,
-    GRID_SHAPE,
-    GRID_STEP_MM,
-    Float32,
-    StructureField,
-    mix,
-    reference_of,
-)
+from mskt.synthesis.sections import GRID_ORIGIN_MM, GRID_STEP_MM, mix, reference_of
 from mskt.synthesis.shape_table import (
     PELVIS_FROM_MM,
+    SHAFT_RADIUS_MM,
     THIGH_FROM_MM,
     Float,
     Frame,
@@ -38,6 +31,8 @@ from mskt.synthesis.shape_table import (
     map_plane,
 )
 
+Axes = tuple[Float, Float, Float]
+
 ABOVE_CREST_MM = 40.0
 BELOW_KNEE_MM = 55.0
 HALF_WIDTH_MM = 224.0
@@ -45,6 +40,7 @@ FRONT_MM, BACK_MM = 150.0, -170.0
 MARGIN_MM = 8.0
 SYMPHYSIS_MM = 4.0
 CLEARANCE_MM = 5.0  # from the innermost thigh muscle to the midline
+FIT_MM = 4.0  # voxels on which volumes are fitted
 
 SHARPNESS = 2.0
 SMALLEST_SHARE = 0.06
@@ -63,15 +59,6 @@ UNMIXED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Stack:
-    """All mixed structures, ready to be cut at any height."""
-
-    atoms: NDArray[np.uint8]
-    fields: list[StructureField]
-    depths: list[Float32]
-
-
 def draw_weights(seed: int, persons: int) -> Float:
     """Weights of the persons, summing to 1; a little outside the triangle they span at times."""
     raw = np.random.default_rng([seed, 0x5A9E]).dirichlet(np.full(persons, 0.8))
@@ -79,14 +66,20 @@ def draw_weights(seed: int, persons: int) -> Float:
 
 
 def canonical_labels(
-    seed: int, *, spacing_mm: float = 2.0, weights: Sequence[float] | None = None
+    seed: int,
+    *,
+    spacing_mm: float = 2.0,
+    weights: Sequence[float] | None = None,
+    build: Build | None = None,
 ) -> LabelMap:
-    """Make a person's label map in the canonical pose: upright, hips straight, left mirrors right.
+    """Make a person's label map in the canonical pose: upright, hips straight.
 
     Args:
         seed: the person. The same seed gives the same person at every spacing.
         spacing_mm: isotropic voxel size.
         weights: one number per measured person, summing to 1, instead of drawing them.
+        build: size of the body and volumes of its structures, right and left; without it they are
+            as mixed, and left mirrors right.
 
     Returns:
         Labels from 55 mm below the femur to 40 mm above the iliac crest; the origin of the world
@@ -102,12 +95,32 @@ def canonical_labels(
     if share.shape != (len(table.persons),) or abs(share.sum() - 1) > 1e-6:
         raise ValueError(f"weights must be {len(table.persons)} numbers with sum 1, not {weights}")
     stack = _stack(table, share)
-    frame = _abduct(Frame.mix(list(table.frames), share), table, stack)
-    xs = np.arange(spacing_mm / 2, HALF_WIDTH_MM, spacing_mm)
-    ys = np.arange(BACK_MM, FRONT_MM, spacing_mm)
+    frame = Frame.mix(list(table.frames), share)
+    size = 1.0
+    sides: tuple[Offsets | None, ...] = (None,)
+    if build is not None:
+        frame, size, sides = _fitted(table, frame, stack, build)
+    frame = _abduct(frame, table, stack)
+    axes = _axes(frame, spacing_mm / size)
+    halves = _half_bodies(table, frame, stack, axes, sides)
+    for half in halves:
+        _finish(half, axes, frame)
+    return _both_halves(halves[0], halves[-1], axes, frame, size)
+
+
+def _axes(frame: Frame, spacing_mm: float) -> Axes:
+    """Positions of the voxels of a right half body."""
     bottom, top = frame.knots_mm[0] - BELOW_KNEE_MM, frame.knots_mm[-1] + ABOVE_CREST_MM
-    zs = np.arange(bottom, top, spacing_mm)
-    half = _half_body(table, frame, stack, (xs, ys, zs))
+    return (
+        np.arange(spacing_mm / 2, HALF_WIDTH_MM, spacing_mm),
+        np.arange(BACK_MM, FRONT_MM, spacing_mm),
+        np.arange(bottom, top, spacing_mm),
+    )
+
+
+def _finish(half: NDArray[np.uint8], axes: Axes, frame: Frame) -> None:
+    """What follows the competition, in place."""
+    xs, ys, zs = axes
     _drop_crumbs(half)
     # The symphysis: the halves of a symmetric body would otherwise fuse into one bone.
     gap = half[xs < SYMPHYSIS_MM / 2]
@@ -115,10 +128,9 @@ def canonical_labels(
     half[xs < SYMPHYSIS_MM / 2] = gap
     _split_iliopsoas(half, int(np.searchsorted(zs, frame.head_radius_mm)))
     add_trunk(half, xs, ys, zs, frame.half_hip_mm)
-    return _both_halves(half, (xs, ys, zs), frame)
 
 
-def _stack(table: ShapeTable, weights: Float) -> _Stack:
+def _stack(table: ShapeTable, weights: Float) -> Stack:
     sharp = np.maximum(weights, 0) ** SHARPNESS
     sharp /= sharp.sum()
     sharp = np.where(sharp < SMALLEST_SHARE, 0, sharp)
@@ -131,7 +143,7 @@ def _stack(table: ShapeTable, weights: Float) -> _Stack:
             fields.append(field)
             depth = np.clip(-field.distance.min((1, 2)), 1.5, 15.0)
             depths.append((depth / PRIORITY.get(atom, 1.0)).astype(np.float32))
-    return _Stack(np.array(atoms, np.uint8), fields, depths)
+    return Stack(np.array(atoms, np.uint8), fields, depths)
 
 
 def _owner(table: ShapeTable, atom: int, weights: Float) -> Float:
@@ -140,7 +152,7 @@ def _owner(table: ShapeTable, atom: int, weights: Float) -> Float:
     return np.asarray(np.eye(len(weights))[int(np.where(has, weights, -1.0).argmax())])
 
 
-def _abduct(frame: Frame, table: ShapeTable, stack: _Stack) -> Frame:
+def _abduct(frame: Frame, table: ShapeTable, stack: Stack) -> Frame:
     """Spread the thighs just as far as their inner sides need to keep off the midline.
 
     A narrow pelvis with another person's thick thighs would otherwise put them into each other.
@@ -163,71 +175,67 @@ def _abduct(frame: Frame, table: ShapeTable, stack: _Stack) -> Frame:
     return replace(frame, axis_mm=axis)
 
 
-def _half_body(
-    table: ShapeTable, frame: Frame, stack: _Stack, axes: tuple[Float, Float, Float]
-) -> NDArray[np.uint8]:
-    """Labels ``(x, y, z)`` of the right half, ids as for the right side."""
+def _half_bodies(
+    table: ShapeTable,
+    frame: Frame,
+    stack: Stack,
+    axes: Axes,
+    sides: Sequence[Offsets | None],
+) -> list[NDArray[np.uint8]]:
+    """Labels ``(x, y, z)`` of half bodies, each with its offsets, ids as for the right side."""
     xs, ys, zs = axes
-    half = np.zeros((len(xs), len(ys), len(zs)), np.uint8)
+    halves = [np.zeros((len(xs), len(ys), len(zs)), np.uint8) for _ in sides]
+    for k, section in enumerate(_sections(table, frame, stack, axes)):
+        for half, offsets in zip(halves, sides, strict=True):
+            half[:, :, k] = occupy(section, stack, offsets)
+    return halves
+
+
+def _sections(table: ShapeTable, frame: Frame, stack: Stack, axes: Axes) -> Iterator[Section]:
+    """Slices of the half body, from below."""
+    xs, ys, zs = axes
     reference = reference_of(table)
     levels_mm = table.levels_mm
     pixels = np.stack(np.meshgrid(xs, ys, indexing="ij"), -1)
-    for k, z in enumerate(zs):
+    for z in zs:
         height = float(map_height(np.array([z]), frame, reference)[0])
         level = float(np.interp(height, levels_mm, np.arange(len(levels_mm))))
         grid = (map_plane(pixels, level, height, frame, reference) - GRID_ORIGIN_MM) / GRID_STEP_MM
-        half[:, :, k] = _slice(stack, level, grid)
-    return half
+        yield cut(stack, level, grid)
 
 
-def _slice(stack: _Stack, level: float, grid: Float) -> NDArray[np.uint8]:
-    """Labels ``(x, y)`` where ``grid`` ``(x, y, 2)`` points into the reference grid."""
-    present, scores = _cut(stack, level)
-    labels = np.zeros(grid.shape[:2], np.uint8)
-    if not present:
-        return labels
-    # Only pixels near something are worth interpolating.
-    near = scores.min(0) < 1.5
-    low = np.floor(grid).astype(int)
-    held = ((low >= 0) & (low < np.array(GRID_SHAPE) - 1)).all(-1)
-    np.clip(low, 0, np.array(GRID_SHAPE) - 2, out=low)
-    held &= near[low[..., 0], low[..., 1]] | near[low[..., 0] + 1, low[..., 1] + 1]
-    corner = low[held][:, 0] * GRID_SHAPE[1] + low[held][:, 1]
-    u, v = (grid[held] - low[held]).astype(np.float32).T
-    flat = scores.reshape(len(present), -1)
-    value = (1 - u) * (1 - v) * flat[:, corner] + (1 - u) * v * flat[:, corner + 1]
-    value += u * (1 - v) * flat[:, corner + GRID_SHAPE[1]]
-    value += u * v * flat[:, corner + GRID_SHAPE[1] + 1]
-    best = value.argmin(0)
-    inside = value[best, np.arange(len(best))] < 0
-    labels[held] = np.where(inside, stack.atoms[np.array(present)[best]], 0)
-    return labels
+def _fitted(
+    table: ShapeTable, frame: Frame, stack: Stack, build: Build
+) -> tuple[Frame, float, tuple[Offsets, Offsets]]:
+    """Frame with the right girth, size (1 = as mixed) and offsets (right, left) for a build."""
+    axes = _axes(frame, FIT_MM)
+    plain = _half_bodies(table, frame, stack, axes, (None,))[0]
+    size = build.femur_mm / _femur_mm(plain, FIT_MM)
+    wanted = build.resized(1 / size)
+    frame = replace(frame, girth_mm=_girth(frame, plain, axes[2], wanted))
+    sections = list(_sections(table, _abduct(frame, table, stack), stack, axes))
+    return frame, size, fit(stack, sections, FIT_MM**3 / 1000, wanted)
 
 
-def _cut(stack: _Stack, level: float) -> tuple[list[int], Float32]:
-    """Structures near one height and their distances over their depth ``(n, *GRID_SHAPE)``.
+def _femur_mm(half: NDArray[np.uint8], spacing_mm: float) -> float:
+    """Length of the femur along its own axis."""
+    points = np.argwhere(half == ATOM_IDS["femur"]) * spacing_mm
+    axis = np.linalg.svd(points - points.mean(0), full_matrices=False)[2][0]
+    return float(np.ptp(points @ axis)) + spacing_mm
 
-    Depth makes a thin muscle and a thick one equals where mixing makes them overlap.
-    """
-    present, planes = [], []
-    for i, field in enumerate(stack.fields):
-        at = level - field.first_level
-        k = int(np.floor(at))
-        if not 0 <= k < len(field.distance) - 1:
-            if at != len(field.distance) - 1:
-                continue
-            k -= 1
-        part = np.float32(at - k)
-        plane = (1 - part) * field.distance[k] + part * field.distance[k + 1]
-        if plane.min() >= 0:
-            continue
-        depth = (1 - part) * stack.depths[i][k] + part * stack.depths[i][k + 1]
-        whole = np.full(GRID_SHAPE, BAND_MM, np.float32)
-        x, y = field.corner
-        whole[x : x + plane.shape[0], y : y + plane.shape[1]] = plane / depth
-        present.append(i)
-        planes.append(whole)
-    return present, np.stack(planes) if planes else np.zeros((0, *GRID_SHAPE), np.float32)
+
+def _girth(frame: Frame, half: NDArray[np.uint8], zs: Float, build: Build) -> Float:
+    """Girth of the thigh at which its muscles together have room for the volumes wanted."""
+    thigh = half[:, :, zs < THIGH_FROM_MM]
+    have = volumes_cm3(half, FIT_MM)
+    there = volumes_cm3(thigh, FIT_MM)
+    now = then = there[ATOM_IDS["femur"]]
+    for atoms, wanted in build.volumes_cm3.items():
+        members = sorted(atoms - {ATOM_IDS["femur"]})
+        if there[members].sum() > 0:
+            now += there[members].sum()
+            then += there[members].sum() * max(wanted) / have[members].sum()
+    return SHAFT_RADIUS_MM + (frame.girth_mm - SHAFT_RADIUS_MM) * float(np.sqrt(then / now))
 
 
 def _split_iliopsoas(half: NDArray[np.uint8], first_proximal: int) -> None:
@@ -259,21 +267,23 @@ def _drop_crumbs(half: NDArray[np.uint8]) -> None:
 
 
 def _both_halves(
-    half: NDArray[np.uint8], axes: tuple[Float, Float, Float], frame: Frame
+    right: NDArray[np.uint8], left: NDArray[np.uint8], axes: Axes, frame: Frame, size: float
 ) -> LabelMap:
-    """Mirror the right half to the left, cut away the empty margin, add landmarks."""
+    """Mirror the left half, cut away the empty margin, add landmarks, enlarge by ``size``."""
     xs, ys, zs = axes
     spacing = float(xs[1] - xs[0])
     margin = int(np.ceil(MARGIN_MM / spacing))
-    right = int(np.flatnonzero(half.any((1, 2)))[-1]) + 1 + margin
-    filled = np.flatnonzero(half.any((0, 2)))
+    any_half = (right > 0) | (left > 0)
+    end = int(np.flatnonzero(any_half.any((1, 2)))[-1]) + 1 + margin
+    filled = np.flatnonzero(any_half.any((0, 2)))
     first, last = max(filled[0] - margin, 0), filled[-1] + 1 + margin
-    half, ys = half[:right, first:last], ys[first:last]
-    paired = (half > 0) & ~np.isin(half, list(MIDLINE))
-    left = half + np.where(paired, LEFT_OFFSET, 0).astype(np.uint8)
-    labels = np.concatenate([left[::-1], half])
+    half, other, ys = right[:end, first:last], left[:end, first:last], ys[first:last]
+    paired = (other > 0) & ~np.isin(other, list(MIDLINE))
+    other = other + np.where(paired, LEFT_OFFSET, 0).astype(np.uint8)
+    labels = np.concatenate([other[::-1], half])
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = [-xs[: half.shape[0]][-1], ys[0], zs[0]]
+    affine[:3] *= size
     condyles = half[:, :, zs < frame.knots_mm[0] + 20.0] == ATOM_IDS["femur"]
     (knee_x, knee_y), _ = _middle_and_top(condyles, xs, ys)
     _, (crest_x, crest_y) = _middle_and_top(half == ATOM_IDS["hip_bone"], xs, ys)
@@ -282,6 +292,7 @@ def _both_halves(
         landmarks[f"hip_{side}"] = np.array([sign * frame.half_hip_mm, 0.0, 0.0])
         landmarks[f"knee_{side}"] = np.array([sign * knee_x, knee_y, frame.knots_mm[0]])
         landmarks[f"crest_{side}"] = np.array([sign * crest_x, crest_y, frame.knots_mm[3]])
+    landmarks = {name: size * point for name, point in landmarks.items()}
     return LabelMap(labels, affine, landmarks)
 
 

@@ -11,17 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mskt.core.anatomy import LEFT_OFFSET, LabelSet, Structure, atoms, known_structures
-from mskt.core.seeding import generator
-from mskt.core.volume import Grid, Labels, Subject, Volume
+from mskt.core.volume import Labels, Subject, Volume
+from mskt.synthesis.cohort import Patient, draw_patient
 from mskt.synthesis.config import SynthesisConfig
-from mskt.synthesis.engine import PreparedSource, SyntheticCase, prepare, synthesise
+from mskt.synthesis.engine import PreparedSource, prepare, synthesise
 from mskt.synthesis.parametric import canonical_labels
 
 NOTE = "Synthetic phantom: no patient was scanned."
 SPACING_MM = (2.5, 2.5, 3.0)
 """Of the built-in case: fine enough to recognise every muscle, made in seconds."""
 _ANATOMY_MM = 2.0
-_FEMUR = 34
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,8 @@ class Phantom:
     Attributes:
         image: HU on the chosen grid.
         labels: exact, as sided atoms (:func:`atom_label_set`): right = index, left = index + 100.
-        person: sex, age, height and weight; drawn, and consistent with the length of the femur.
+        person: sex, age, height, weight and the affected side; the anatomy has the femur, the
+            volumes and the fat that go with them.
         meta: what else was drawn, JSON-ready.
     """
 
@@ -54,22 +54,34 @@ def make_phantom(
         seed: the person; the same seed is the same person at every spacing.
         spacing_mm: in-plane spacing twice, then the distance of slices.
         thickness_mm: of the slices; by default drawn as scanners have it.
-        config: what may vary; by default the cohort of phantoms (``SynthesisConfig.phantom``).
+        config: what may vary beside the patient (:func:`draw_patient`); by default
+            ``SynthesisConfig.phantom``.
     """
+    patient = draw_patient(seed)
     config = config or SynthesisConfig.phantom()
+    # Size and fat are the patient's.
+    config = replace(config, scale=(1.0, 1.0), fat_mm=(patient.fat_mm, patient.fat_mm))
     if thickness_mm is not None:
         config = replace(config, slice_mm=(thickness_mm, thickness_mm))
-    case = synthesise(_prepared(seed), seed=seed, spacing_mm=spacing_mm, config=config)
-    person = _person(seed, case)
+    case = synthesise(
+        _prepared(seed),
+        seed=seed,
+        spacing_mm=spacing_mm,
+        config=config,
+        densities=patient.densities,
+    )
     image = Volume(
         case.image,
         case.affine,
-        subject=Subject(person["height_m"], person["weight_kg"]),
+        subject=Subject(patient.height_m, patient.weight_kg),
         notes=(NOTE,),
         source={"format": "synthetic"},
     )
     return Phantom(
-        image, Labels(case.labels, case.affine, atom_label_set()), person, _finite(case.meta)
+        image,
+        Labels(case.labels, case.affine, atom_label_set()),
+        _who(patient),
+        _finite(case.meta) | {"severity": patient.severity},
     )
 
 
@@ -124,41 +136,18 @@ def _colour(element: tuple[str, str]) -> str:
 @lru_cache(maxsize=1)
 def _prepared(seed: int) -> PreparedSource:
     """Anatomy at one fixed resolution, so that a person does not depend on the scanner's grid."""
-    return prepare(canonical_labels(seed, spacing_mm=_ANATOMY_MM))
+    build = draw_patient(seed).build
+    return prepare(canonical_labels(seed, spacing_mm=_ANATOMY_MM, build=build))
 
 
-def _person(seed: int, case: SyntheticCase) -> dict[str, Any]:
-    """Sex and age are drawn; height follows from the femur (Trotter & Gleser 1952), weight from fat."""
-    rng = generator(seed, "phantom", "person")
-    sex = "F" if rng.random() < 0.5 else "M"
-    femur_cm = _femur_mm(case) / 10.0
-    height_cm = 2.47 * femur_cm + 54.10 if sex == "F" else 2.38 * femur_cm + 61.41
-    height_m = round(float(np.clip(height_cm, 140, 205)) / 100, 3)
-    bmi = 17.0 + 0.28 * float(case.meta.get("fat_mm", 20.0)) + float(rng.normal(0, 1.5))
+def _who(patient: Patient) -> dict[str, Any]:
     return {
-        "sex": sex,
-        "age": int(np.clip(rng.normal(62, 12), 20, 90)),
-        "height_m": height_m,
-        "weight_kg": round(float(np.clip(bmi, 16, 45)) * height_m**2, 1),
+        "sex": patient.sex,
+        "age": patient.age,
+        "height_m": patient.height_m,
+        "weight_kg": patient.weight_kg,
+        "affected_side": patient.affected,
     }
-
-
-def _femur_mm(case: SyntheticCase) -> float:
-    """Length of the longer femur along its own axis: from end to end of its voxels."""
-    best = 0.0
-    i, j, k = case.labels.shape
-    affine = Grid((i, j, k), case.affine).affine
-    for value in (_FEMUR, _FEMUR + LEFT_OFFSET):
-        where = np.argwhere(case.labels == value)
-        if len(where) < 10:
-            continue
-        points = where @ affine[:3, :3].T
-        axis = np.linalg.svd(
-            points[:: max(1, len(points) // 5000)] - points.mean(0), full_matrices=False
-        )[2][0]
-        along = points @ axis
-        best = max(best, float(along.max() - along.min()))
-    return best
 
 
 def _finite(value: Any) -> Any:

@@ -100,7 +100,7 @@ def mix(table: ShapeTable, atom: int, weights: Float) -> StructureField | None:
     target = np.zeros(len(levels), np.float32)
     for part, one in zip(share, fields, strict=True):
         mean += part[:, None, None] * one.distance
-        target += part * _area(one.distance)
+        target += part * area_mm2(one.distance)
     if len(fields) > 1:
         mean -= _area_offset(mean, target)[:, None, None]
     return StructureField(mean, first, corner)
@@ -112,7 +112,7 @@ def _fallback(table: ShapeTable, atom: int) -> StructureField | None:
     return mix(table, atom, owners / owners.sum()) if owners.any() else None
 
 
-def _area(distance: Float32) -> Float32:
+def area_mm2(distance: Float32) -> Float32:
     """Area in mm² of each level, voxels on the edge counted in part."""
     part = np.clip(0.5 - distance / GRID_STEP_MM, 0, 1)
     return np.asarray(part.sum((-2, -1)) * GRID_STEP_MM**2, np.float32)
@@ -124,7 +124,7 @@ def _area_offset(distance: Float32, target: Float32) -> Float32:
     high = np.full(len(target), OFFSET_RANGE_MM[1], np.float32)
     for _ in range(9):
         middle = (low + high) / 2
-        small = _area(distance - middle[:, None, None].astype(np.float32)) < target
+        small = area_mm2(distance - middle[:, None, None].astype(np.float32)) < target
         low = np.where(small, middle, low).astype(np.float32)
         high = np.where(small, high, middle).astype(np.float32)
     return np.asarray(np.where(target > GRID_STEP_MM**2, (low + high) / 2, 0), np.float32)

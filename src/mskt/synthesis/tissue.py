@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
@@ -15,6 +16,8 @@ from mskt.synthesis.lattice import Axes, FloatArray, NoiseField, child_rng
 from mskt.synthesis.source import COCCYX, FEMUR, FIBULA, HIP, LEFT, LUMBAR, PATELLA, SACRUM, TIBIA
 
 BONES = (HIP, FEMUR, PATELLA, SACRUM, COCCYX, LUMBAR, TIBIA, FIBULA)
+FAT_PER_MM = 0.06
+"""Share of a muscle that fat takes for each mm of rim that it lost."""
 _MARROW_HU = -30.0
 
 
@@ -23,6 +26,32 @@ def mean_hu_table() -> dict[int, tuple[float, float]]:
     text = resources.files("mskt.synthesis").joinpath("data/tissue_hu.csv").read_text("utf-8")
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
     return {int(r["atom"]): (float(r["affected_hu"]), float(r["unaffected_hu"])) for r in rows}
+
+
+@dataclass(frozen=True)
+class Densities:
+    """Mean densities of one patient, by sided id of the source.
+
+    Attributes:
+        mean_hu: of every atom.
+        lost_to_fat: share of a muscle that fat has replaced, 0 to 1; 0 where not given.
+    """
+
+    mean_hu: Mapping[int, float]
+    lost_to_fat: Mapping[int, float]
+
+    @classmethod
+    def average(cls) -> Densities:
+        """Both sides as the unaffected one of the table."""
+        table = mean_hu_table()
+        return cls({atom + side: hu for side in (0, LEFT) for atom, (_, hu) in table.items()}, {})
+
+    def weakened(self, atrophy_mm: Mapping[int, float]) -> dict[int, float]:
+        """Rim lost per sided id, to which the fat inside a muscle is added as its equal in mm."""
+        weak = dict(atrophy_mm)
+        for code, share in self.lost_to_fat.items():
+            weak[code] = weak.get(code, 0.0) + share / FAT_PER_MM
+        return weak
 
 
 @dataclass(frozen=True)
@@ -68,7 +97,7 @@ def draw_tissue(seed: int, config: SynthesisConfig, weak: dict[int, float]) -> T
         for side in (0, LEFT):
             code = atom + side
             mean[code] = common + 0.4 * config.structure_sd * rng.standard_normal()
-            fatty[code] = np.clip(level * spread + 0.06 * weak.get(code, 0.0), 0, 0.85)
+            fatty[code] = np.clip(level * spread + FAT_PER_MM * weak.get(code, 0.0), 0, 0.85)
     fatty[list(BONES) + [b + LEFT for b in BONES]] = 0
     context = child_rng(seed, "context hu")
     for code, (hu, sd) in m.CONTEXT_HU.items():

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing import get_context
 from typing import Any
 
@@ -18,6 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mskt.core.anatomy import LabelSet
+
+FIRST_CASES = 4
+"""Training begins with so many; one would be learned by heart, a full window takes minutes."""
+AHEAD = 4
+"""Cases made in advance, so that one which takes long does not stop training."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,12 @@ class TrainingCase:
     body: NDArray[np.bool_]
     known: tuple[str, ...] | None = None
     patient: str = ""
+
+    @cached_property
+    def labelled_slices(self) -> NDArray[np.intp]:
+        """Numbers of the axial slices with a structure in them."""
+        labelled = (self.target > 0) & (self.target < 255)
+        return np.flatnonzero(labelled.any(axis=(0, 1)))
 
 
 class CaseStream(ABC):
@@ -80,11 +92,16 @@ class CaseWindow:
             else None
         )
 
-    def at(self, first: int) -> Sequence[TrainingCase]:
-        """Cases ``first … first + capacity − 1``; asks for a few more in the background."""
-        wanted = range(first, first + self.capacity)
+    def at(self, position: int) -> Sequence[TrainingCase]:
+        """The newest ``capacity`` cases up to ``position + FIRST_CASES − 1``.
+
+        The window grows from :data:`FIRST_CASES`, so that training begins before it is full. It
+        is a function of the position alone; a few cases more are asked for in the background.
+        """
+        end = position + min(FIRST_CASES, self.capacity)
+        wanted = range(max(0, end - self.capacity), end)
         if self._pool is not None:
-            for index in range(first, first + self.capacity + 4):
+            for index in range(wanted.start, end + AHEAD):
                 if index not in self._cases and index not in self._ahead:
                     self._ahead[index] = self._pool.submit(self._stream.case, index)
         for index in wanted:
@@ -92,7 +109,7 @@ class CaseWindow:
                 self._cases[index] = self._ahead.pop(index).result()
             elif index not in self._cases:
                 self._cases[index] = self._stream.case(index)
-        for index in [i for i in self._cases if i < first]:
+        for index in [i for i in self._cases if i < wanted.start]:
             del self._cases[index]
         return [self._cases[index] for index in wanted]
 
@@ -105,5 +122,7 @@ class CaseWindow:
 def _one_thread() -> None:
     """Workers leave the cores to the network."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
+    threadpool_limits(1)  # NumPy's matrix products

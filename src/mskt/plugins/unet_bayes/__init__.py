@@ -15,4 +15,5 @@ def mskt_segmenter() -> Iterable[SegmenterSpec]:
         name="unet_bayes",
         factory="mskt.plugins.unet_bayes.segmenter:UNetBayes",
         summary="Bayesian 2-D U-Net with dropout, body network first (Hiasa 2020, Soufi 2024)",
+        training="mskt.plugins.unet_bayes.training:training",
     )

@@ -84,7 +84,7 @@ def load_cascade(
                 f"{there or 'the U-Net of the papers'!r}",
                 "Give --weights FILE with weights trained for it, or leave the option out.",
             )
-    labels = label_set(card["label_set"])
+    labels = weights.labels_of(info)
     tensors = weights.load(info)
     muscles = _filled(build(made, len(labels.names) + 1), tensors, "muscles.", info.name)
     body = _filled(build(BODY, 2), tensors, "body.", info.name)

@@ -20,7 +20,8 @@ from mskt.core.resample import AIR_HU, resample_image, working_grid
 from mskt.core.sweeps import axial_slabs
 from mskt.core.volume import Volume
 from mskt.plugins.unet_bayes.body import body_mask
-from mskt.plugins.unet_bayes.cascade import for_inference, load_cascade, variant_sizes
+from mskt.plugins.unet_bayes.cascade import RANDOM, for_inference, load_cascade, variant_sizes
+from mskt.plugins.unet_bayes.region import Stack, checked, level_network, refused, without
 
 MARGIN = 4
 """Air around the body in pixels, so that the skin is not at the edge of what the network sees."""
@@ -32,12 +33,15 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
-    """One slice: its number, its crop, where in the crop the body is, features before any dropout."""
+    """One slice: number, crop, where in the crop the body is, features before any dropout, and
+    classes that cannot be here.
+    """
 
     k: int
     box: tuple[slice, slice]
     inside: Tensor
     features: Tensor
+    refused: NDArray[np.int64] | None
 
 
 class UNetBayes(Segmenter):
@@ -51,6 +55,9 @@ class UNetBayes(Segmenter):
         label_set: with random weights: which classes.
         device: ``auto``, ``cpu``, ``cuda``, …
         precision: ``auto``, ``float32`` or ``bfloat16`` for the convolutions.
+        region_check: ``on`` keeps structures out of slices where they cannot be and computes no
+            slice where none can be (docs/regions.md); ``off`` takes every slice as hip or thigh.
+            Never with random weights.
     """
 
     def __init__(
@@ -61,7 +68,9 @@ class UNetBayes(Segmenter):
         label_set: str = "",
         device: str = "auto",
         precision: str = "auto",
+        region_check: str | bool = "on",
     ) -> None:
+        self._levels = level_network(region_check, random=weights == RANDOM)
         cascade = load_cascade(weights, variant, backbone, label_set)
         self.label_set = cascade.label_set
         self.tags = Tags(stochastic=cascade.variant.dropout > 0, fast_draws=True)
@@ -74,6 +83,7 @@ class UNetBayes(Segmenter):
             **cascade.facts,
             "device": str(self._device),
             "precision": str(self._dtype).removeprefix("torch."),
+            "region_check": self._levels is not None,
         }
 
     def describe(self) -> Mapping[str, Any]:
@@ -94,8 +104,11 @@ class UNetBayes(Segmenter):
             )
         else:
             mask = body_mask(data, grid, self._body, self._device, self._dtype)
+        work = Stack(data, grid.affine, mask=mask, subject=image.subject, notes=image.notes)
+        if self._levels is not None:
+            work = checked(work, self._levels, self.label_set)
         np.copyto(data, np.float32(AIR_HU), where=~mask)
-        return (Volume(data, grid.affine, mask=mask, subject=image.subject, notes=image.notes),)
+        return (work,)
 
     def regions(self, image: Volume) -> Sequence[Region]:
         """Groups of whole slices, as many as one draw of them may take memory."""
@@ -126,7 +139,8 @@ class UNetBayes(Segmenter):
             return None
         inside = np.ascontiguousarray(_mask(image)[box[0], box[1], k])
         features = self._muscles.stem(self._input(image, k, box))
-        return _Slice(k, box, torch.from_numpy(inside).to(self._device), features)
+        inside_here = torch.from_numpy(inside).to(self._device)
+        return _Slice(k, box, inside_here, features, refused(image, k))
 
     def _each(self, work: Callable[[_T], _R | None], items: Iterable[_T]) -> list[_R]:
         """Results of ``work`` that are not None, in order.
@@ -175,7 +189,7 @@ class UNetBayes(Segmenter):
         with sampling([draw]):
             logits = self._muscles.after_stem(one.features)
         rows, columns = one.inside.shape
-        return logits[0, :, :rows, :columns].float().softmax(0)
+        return without(logits[0, :, :rows, :columns].float().softmax(0), one.refused)
 
 
 def _mask(image: Volume) -> NDArray[np.bool_]:
