@@ -205,3 +205,14 @@ def test_a_compiled_network_gives_weights_with_their_own_names(tmp_path, monkeyp
     plain = run(tmp_path / "a", 6)
     made = run(tmp_path / "b", 6, conditions=Conditions(compile=True))
     assert equal(made.tensors, plain.tensors)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gpu_learns_what_a_cpu_learns(tmp_path, dtype):
+    plain = run(tmp_path / "cpu", 12)
+    where = Conditions(device=torch.device("cuda"), dtype=dtype)
+    made = run(tmp_path / "gpu", 12, conditions=where)
+    assert made.dice == pytest.approx(plain.dice, abs=0.1)
+    assert all(torch.isfinite(value).all() for value in made.tensors.values())

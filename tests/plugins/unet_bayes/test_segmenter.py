@@ -92,3 +92,14 @@ def test_options_that_contradict_the_weights_are_refused():
         UNetBayes(weights="nosuch")
     with pytest.raises(UsageError, match=r"CUDA devices|is no device"):
         UNetBayes(weights="random", device="cuda:99")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_draws_what_a_cpu_draws(segmenter):
+    other = UNetBayes(weights="random", precision="float32", device="cuda")
+    work = segmenter.prepare(scan())[0]
+    region = segmenter.regions(work)[0]
+    a = segmenter.draw(work, region, index=0, seed=0)
+    b = other.draw(work, region, index=0, seed=0).cpu()
+    assert (a - b).abs().max() < 1e-3
