@@ -128,7 +128,7 @@ def test_phantom_is_its_patient(phantom):
         hu = image[labels == code].mean()
         assert hu == pytest.approx(patient.densities.mean_hu[code], abs=3.0)
     cm3 = (labels == 1).sum() * 0.125, (labels == 101).sum() * 0.125
-    assert cm3 == pytest.approx(patient.volumes_cm3["gluteus_maximus"], rel=0.12)
+    assert cm3 == pytest.approx(patient.volumes_cm3["gluteus_maximus"], rel=0.2)  # one pose
 
 
 def test_femur_has_the_length_that_goes_with_the_height(phantom):

@@ -174,5 +174,5 @@ def test_training_draws_mixtures(
     assert case.image.shape == (64, 48, 40)
     assert case.known is not None and "femur" in case.known  # ellipsoids are not everything
     assert len(np.unique(case.target)) > 3
-    np.testing.assert_array_equal(stream.case(0).labels, case.target)
+    np.testing.assert_array_equal(stream.case(0).target, case.target)
     assert stream.describe()["p_mixed"] == 1.0
