@@ -45,6 +45,8 @@ class SynthesisConfig:
     p_marrow_loss: float = 0.5
     sclerosis_hu: Interval = (0.0, 450.0)  # dense bone on both sides of the hip joint
     p_sclerosis: float = 0.3
+    head_hu: Interval = (0.0, 320.0)  # what the femoral head has above other trabecular bone
+    joint_space_mm: Interval = (-1.0, 2.8)  # width of the hip joint beyond the map's; below 0: none
     osteophyte_mm: Interval = (0.8, 2.4)
     p_osteophytes: float = 0.3
     vessel_calibre: Interval = (0.8, 1.7)
@@ -121,6 +123,8 @@ class SynthesisConfig:
             bone_density=(0.9, 1.1),
             p_marrow_loss=0.0,
             p_sclerosis=0.0,
+            head_hu=(0.0, 0.0),
+            joint_space_mm=(0.0, 0.0),
             p_osteophytes=0.0,
             vessel_calibre=(0.9, 1.3),
             vessel_sway_mm=1.5,

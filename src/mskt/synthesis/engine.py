@@ -151,6 +151,7 @@ class _Anatomy:
         depth = src.depth_mm.ravel()[near]
         _sharpen_depth(depth, labels, warp, src)
         _atrophy(labels, depth, figure, own_axes, seed)
+        _open_joints(labels, depth, warp, src, child_rng(seed, "joint space"), config)
         skin, trunk, ring = (
             warp.lattice.upsample(v)
             for v in skin_distance(warp.lattice, warp.coarse, warp.web_mm, src, habitus, figure)
@@ -224,6 +225,26 @@ def _atrophy(
         return
     uneven = 1 + 0.5 * NoiseField.draw(child_rng(seed, "rim"), 22.0).at(axes)
     labels[depth - 0.8 < rim[labels] * uneven - 0.2 * (rim[labels] == 0)] = 0
+
+
+def _open_joints(
+    labels: NDArray[np.uint8],
+    depth: FloatArray,
+    warp: Warp,
+    src: PreparedSource,
+    rng: np.random.Generator,
+    config: SynthesisConfig,
+) -> None:
+    """Cartilage takes a rim of the femoral head where it faces the socket, in place."""
+    for side, hip in enumerate(src.skeleton.hip):
+        width = rng.uniform(*config.joint_space_mm)
+        if width <= 0:
+            continue
+        at = np.flatnonzero((labels == FEMUR + LEFT * side) & (depth - 0.8 < width))
+        x, y, z = (v.ravel()[at] - h for v, h in zip(warp.full, hip, strict=True))
+        away = 0.75 * np.sign(hip[0]) * x + 0.2 * y - 0.63 * z  # along the neck
+        facing = (away < 10) & (x**2 + y**2 + z**2 < 34**2)
+        labels.ravel()[at[facing]] = 0
 
 
 def _shaft(labels: NDArray[np.uint8], warp: Warp, src: PreparedSource) -> FloatArray:

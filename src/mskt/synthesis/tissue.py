@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mskt.synthesis import materials as m
 from mskt.synthesis.config import SynthesisConfig
-from mskt.synthesis.lattice import Axes, FloatArray, NoiseField, child_rng
+from mskt.synthesis.lattice import Axes, FloatArray, NoiseField, child_rng, smoothstep
 from mskt.synthesis.source import COCCYX, FEMUR, FIBULA, HIP, LEFT, LUMBAR, PATELLA, SACRUM, TIBIA
 
 BONES = (HIP, FEMUR, PATELLA, SACRUM, COCCYX, LUMBAR, TIBIA, FIBULA)
@@ -187,7 +187,7 @@ def harden_joints(
     seed: int,
     config: SynthesisConfig,
 ) -> None:
-    """Sclerosis: patches of dense bone on both sides of a hip joint, in place.
+    """Dense femoral heads, and sclerosis: patches on both sides of a hip joint, in place.
 
     Args:
         hu: (x, y, z), before the scanner.
@@ -198,6 +198,7 @@ def harden_joints(
         seed: of the case.
         config: chance and strength.
     """
+    _fill_heads(hu, labels, points, hips, child_rng(seed, "heads").uniform(*config.head_hu))
     rng = child_rng(seed, "sclerosis")
     if rng.random() >= config.p_sclerosis:
         return
@@ -217,6 +218,27 @@ def harden_joints(
             patches = NoiseField.draw(rng, 16.0).at(axes).ravel()
         dense = np.exp(-np.square(near / width)) * (1 + 0.5 * patches[at])
         hu.ravel()[at] += np.float32(strength) * np.clip(dense, 0, 2).astype(np.float32)
+
+
+def _fill_heads(
+    hu: FloatArray,
+    labels: NDArray[np.uint8],
+    points: tuple[FloatArray, FloatArray, FloatArray],
+    hips: FloatArray,
+    more_hu: float,
+) -> None:
+    """The head carries the body: its trabeculae are denser than those of neck and pelvis."""
+    if more_hu <= 0:
+        return
+    for side in (0, 1):
+        at = np.flatnonzero(
+            (labels == FEMUR + LEFT * side) & (np.abs(points[2] - hips[side][2]) < 34)
+        )
+        d2 = sum((v.ravel()[at] - h) ** 2 for v, h in zip(points, hips[side], strict=True))
+        inside = 1 - smoothstep(np.sqrt(d2).astype(np.float32), 18, 32)
+        bone = hu.ravel()[at]
+        # cortex is as dense as it can be already
+        hu.ravel()[at] = bone + more_hu * inside * np.clip((900 - bone) / 600, 0, 1)
 
 
 def render(

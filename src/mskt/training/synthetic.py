@@ -136,6 +136,8 @@ def _clinical(config: SynthesisConfig) -> SynthesisConfig:
         flexion=(-6.0, 14.0),
         deform_wide_mm=(1.0, 5.0),
         scale=(0.88, 1.12),
+        head_hu=config.head_hu,
+        joint_space_mm=config.joint_space_mm,
     )
 
 
