@@ -49,17 +49,18 @@ def test_sensible_labels_on_a_phantom_never_trained_on(tmp_path):
 @pytest.mark.shared
 @pytest.mark.skipif(not REAL.exists(), reason=f"the real CT is not at {REAL} (set MSKT_SHARED)")
 def test_real_ct_of_a_person_left_out_of_training(tmp_path):
-    mskt("run", REAL / "ct.nii.gz", "--out", tmp_path, "--samples", 2, "-q")
+    weights = "unet_bayes-compact-vhf"
+    mskt("run", REAL / "ct.nii.gz", "--weights", weights, "--out", tmp_path, "--samples", 2, "-q")
     spec = importlib.util.spec_from_file_location("score", ROOT / "scripts" / "score_real_ct.py")
     score = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(score)
     found = score.scores(tmp_path / "vhf_pelvis" / "vhf_pelvis_dseg.nii.gz", REAL)
     # What was measured when the weights were made, less 0.05.
     for name, least in {
-        "gluteus_maximus": 0.85,
-        "gluteus_medius": 0.82,
+        "gluteus_maximus": 0.86,
+        "gluteus_medius": 0.83,
         "gluteus_minimus": 0.76,
-        "iliacus + psoas_major": 0.81,
+        "iliacus + psoas_major": 0.83,
         "pelvis": 0.87,
     }.items():
         assert found[name] >= least, found
