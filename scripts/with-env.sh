@@ -28,6 +28,7 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$venv/.mskt-stamp" 2>/dev/null)" != 
     echo "$stamp" > "$venv/.mskt-stamp"
 fi
 PATH="$venv/bin:$PATH"
-export PATH
+VIRTUAL_ENV=$venv  # else tools find the environment that the caller has activated
+export PATH VIRTUAL_ENV
 cd "$here"
 exec "$@"

@@ -69,7 +69,7 @@ class SyntheticStream(CaseStream):
         person = self._person(rng)
         config = SynthesisConfig.training()
         if rng.random() < self.p_clinical:
-            config = _clinical(config)
+            config = clinical(config)
         config = replace(config, **dict(self.overrides))
         made = synthesise(
             person.source,
@@ -127,7 +127,8 @@ class _Person:
     known: tuple[str, ...] | None
 
 
-def _clinical(config: SynthesisConfig) -> SynthesisConfig:
+def clinical(config: SynthesisConfig) -> SynthesisConfig:
+    """A clean clinical scan at any level, with the windows of ``config``."""
     return replace(
         SynthesisConfig.phantom(),
         view_level=config.view_level,
