@@ -20,8 +20,10 @@ from mskt.synthesis import materials as m
 from mskt.synthesis import scanner as ct
 from mskt.synthesis.beyond import slice_levels
 from mskt.synthesis.body import Body, draw_body, skin_distance
+from mskt.synthesis.canvas import Canvas
 from mskt.synthesis.config import SynthesisConfig
-from mskt.synthesis.context import Canvas, paint_context
+from mskt.synthesis.context import paint_context
+from mskt.synthesis.joints import grow_osteophytes, harden_joints, open_joints
 from mskt.synthesis.labelmap import LabelMap
 from mskt.synthesis.lattice import Axes, FloatArray, NoiseField, child_rng, grid_axes, smoothstep
 from mskt.synthesis.metal import Hardware, add_streaks, draw_hardware, place_hardware
@@ -40,7 +42,6 @@ from mskt.synthesis.tissue import (
     Densities,
     Tissue,
     draw_tissue,
-    harden_joints,
     render,
 )
 from mskt.synthesis.view import Fov, random_fov, whole_fov
@@ -145,13 +146,13 @@ class _Anatomy:
     ) -> _Anatomy:
         flip = np.float32(-1 if figure.mirror else 1)
         own_axes = (axes[0] * flip, axes[1], axes[2])
-        _grow_osteophytes(warp, src, axes, seed, config)
+        grow_osteophytes(warp, src, axes, seed, config)
         near = lookup(src.labels, warp.full, src)
         labels = src.labels.ravel()[near]
         depth = src.depth_mm.ravel()[near]
         _sharpen_depth(depth, labels, warp, src)
         _atrophy(labels, depth, figure, own_axes, seed)
-        _open_joints(labels, depth, warp, src, child_rng(seed, "joint space"), config)
+        open_joints(labels, depth, warp, src, child_rng(seed, "joint space"), config)
         skin, trunk, ring = (
             warp.lattice.upsample(v)
             for v in skin_distance(warp.lattice, warp.coarse, warp.web_mm, src, habitus, figure)
@@ -178,24 +179,6 @@ class _Anatomy:
         material[rind & (labels == 0)] = m.SKIN
         np.copyto(material, labels, where=labels > 0)
         return cls(labels, material, depth, _shaft(labels, warp, src), skin, body, warp)
-
-
-def _grow_osteophytes(
-    warp: Warp, src: PreparedSource, axes: Axes, seed: int, config: SynthesisConfig
-) -> None:
-    """Roughen everything within reach of one or both hip joints, in place: bone gets spurs."""
-    rng = child_rng(seed, "osteophytes")
-    if rng.random() >= config.p_osteophytes:
-        return
-    amount = [rng.uniform(*config.osteophyte_mm) * (rng.random() < 0.7) for _ in range(2)]
-    fields = [NoiseField.draw(rng, rng.uniform(7, 11)).at(axes) for _ in range(3)]
-    for mm, hip in zip(amount, src.skeleton.hip, strict=True):
-        if mm == 0:
-            continue
-        offset = [v - h for v, h in zip(warp.full, hip, strict=True)]
-        reach = np.exp(-(offset[0] ** 2 + offset[1] ** 2 + offset[2] ** 2) / 45.0**2)
-        for v, field in zip(warp.full, fields, strict=True):
-            v += np.float32(mm) * reach * field
 
 
 def _sharpen_depth(
@@ -225,26 +208,6 @@ def _atrophy(
         return
     uneven = 1 + 0.5 * NoiseField.draw(child_rng(seed, "rim"), 22.0).at(axes)
     labels[depth - 0.8 < rim[labels] * uneven - 0.2 * (rim[labels] == 0)] = 0
-
-
-def _open_joints(
-    labels: NDArray[np.uint8],
-    depth: FloatArray,
-    warp: Warp,
-    src: PreparedSource,
-    rng: np.random.Generator,
-    config: SynthesisConfig,
-) -> None:
-    """Cartilage takes a rim of the femoral head where it faces the socket, in place."""
-    for side, hip in enumerate(src.skeleton.hip):
-        width = rng.uniform(*config.joint_space_mm)
-        if width <= 0:
-            continue
-        at = np.flatnonzero((labels == FEMUR + LEFT * side) & (depth - 0.8 < width))
-        x, y, z = (v.ravel()[at] - h for v, h in zip(warp.full, hip, strict=True))
-        away = 0.75 * np.sign(hip[0]) * x + 0.2 * y - 0.63 * z  # along the neck
-        facing = (away < 10) & (x**2 + y**2 + z**2 < 34**2)
-        labels.ravel()[at[facing]] = 0
 
 
 def _shaft(labels: NDArray[np.uint8], warp: Warp, src: PreparedSource) -> FloatArray:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mskt.synthesis import materials as m
 from mskt.synthesis.config import SynthesisConfig
-from mskt.synthesis.lattice import Axes, FloatArray, NoiseField, child_rng, smoothstep
+from mskt.synthesis.lattice import Axes, FloatArray, NoiseField, child_rng
 from mskt.synthesis.source import COCCYX, FEMUR, FIBULA, HIP, LEFT, LUMBAR, PATELLA, SACRUM, TIBIA
 
 BONES = (HIP, FEMUR, PATELLA, SACRUM, COCCYX, LUMBAR, TIBIA, FIBULA)
@@ -176,69 +176,6 @@ def _marrow_loss(rng: np.random.Generator, config: SynthesisConfig) -> FloatArra
             part = amount * rng.uniform(0.5, 1.0) * (1.2 if atom == SACRUM else 1.0)
             lost[[atom, atom + LEFT]] = part
     return lost
-
-
-def harden_joints(
-    hu: FloatArray,
-    labels: NDArray[np.uint8],
-    points: tuple[FloatArray, FloatArray, FloatArray],
-    hips: FloatArray,
-    axes: Axes,
-    seed: int,
-    config: SynthesisConfig,
-) -> None:
-    """Dense femoral heads, and sclerosis: patches on both sides of a hip joint, in place.
-
-    Args:
-        hu: (x, y, z), before the scanner.
-        labels: sided ids.
-        points: source coordinates of the voxels, mm.
-        hips: (2, 3) joint centres.
-        axes: world mm of the grid.
-        seed: of the case.
-        config: chance and strength.
-    """
-    _fill_heads(hu, labels, points, hips, child_rng(seed, "heads").uniform(*config.head_hu))
-    rng = child_rng(seed, "sclerosis")
-    if rng.random() >= config.p_sclerosis:
-        return
-    patches: FloatArray | None = None
-    for side in (0, 1):
-        strength = rng.uniform(*config.sclerosis_hu)
-        width = rng.uniform(5, 14)
-        if rng.random() < 0.3:
-            continue
-        at = np.flatnonzero(np.isin(labels, (HIP + LEFT * side, FEMUR + LEFT * side)))
-        d2 = sum((v.ravel()[at] - h) ** 2 for v, h in zip(points, hips[side], strict=True))
-        near = np.sqrt(d2) - 24
-        at, near = at[near < 40], near[near < 40]
-        if len(at) == 0:
-            continue
-        if patches is None:
-            patches = NoiseField.draw(rng, 16.0).at(axes).ravel()
-        dense = np.exp(-np.square(near / width)) * (1 + 0.5 * patches[at])
-        hu.ravel()[at] += np.float32(strength) * np.clip(dense, 0, 2).astype(np.float32)
-
-
-def _fill_heads(
-    hu: FloatArray,
-    labels: NDArray[np.uint8],
-    points: tuple[FloatArray, FloatArray, FloatArray],
-    hips: FloatArray,
-    more_hu: float,
-) -> None:
-    """The head carries the body: its trabeculae are denser than those of neck and pelvis."""
-    if more_hu <= 0:
-        return
-    for side in (0, 1):
-        at = np.flatnonzero(
-            (labels == FEMUR + LEFT * side) & (np.abs(points[2] - hips[side][2]) < 34)
-        )
-        d2 = sum((v.ravel()[at] - h) ** 2 for v, h in zip(points, hips[side], strict=True))
-        inside = 1 - smoothstep(np.sqrt(d2).astype(np.float32), 18, 32)
-        bone = hu.ravel()[at]
-        # cortex is as dense as it can be already
-        hu.ravel()[at] = bone + more_hu * inside * np.clip((900 - bone) / 600, 0, 1)
 
 
 def render(
