@@ -20,7 +20,9 @@ from mskt.plugins.unet_bayes.segmenter import UNetBayes
 from mskt.plugins.unet_bayes.training import training
 from mskt.training import run as training_run
 from mskt.training.recipes import load
-from mskt.training.run import Request, chosen_parts, fill
+from mskt.training.request import Request
+from mskt.training.run import chosen_parts
+from mskt.training.transfer import fill, part_of
 
 TINY = """
 base = "mskt"
@@ -203,7 +205,7 @@ def test_begin_with_weights_of_another_label_set():
     """All but the output layer is taken; weights of another network are refused."""
     _, muscles = training(BOXES, {})
     tensors = weights.load(weights.find("unet_bayes-compact", "unet_bayes"))
-    part = training_run.part_of(tensors, "muscles")
+    part = part_of(tensors, "muscles")
     network = muscles.network()
     assert fill(network, part, "x") == ["head.weight", "head.bias"]
     assert torch.equal(network.encoder[0][0].weight, part["encoder.0.0.weight"])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from mskt.training.recipes import Recipe
-    from mskt.training.run import Request, Setting
+    from mskt.training.request import Request, Setting
     from mskt.training.splits import Fold
     from mskt.training.task import TrainingTask
 
@@ -100,7 +100,8 @@ def train(options: TrainOptions) -> None:
     from mskt.core.registry import registry
     from mskt.training import distributed
     from mskt.training.loop import Conditions
-    from mskt.training.run import Setting, tasks_of
+    from mskt.training.request import Setting
+    from mskt.training.run import tasks_of
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -128,7 +129,7 @@ def train(options: TrainOptions) -> None:
 
 def _request(options: TrainOptions) -> Request:
     from mskt.training.prepared import named
-    from mskt.training.run import Request
+    from mskt.training.request import Request
 
     return Request(
         segmenter=options.segmenter,

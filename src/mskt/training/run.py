@@ -4,84 +4,39 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mskt.core import atomic, weights
-from mskt.core.anatomy import LabelSet, suggestion
-from mskt.core.errors import UsageError, WeightsError
+from mskt.core.anatomy import suggestion
+from mskt.core.errors import UsageError
 from mskt.core.registry import Registry
 from mskt.core.seeding import key
 from mskt.core.specs import SegmenterSpec
-from mskt.training import checkpoint, recipes
+from mskt.training import recipes
 from mskt.training.cases import CaseWindow, TrainingCase
 from mskt.training.distributed import World
+from mskt.training.export import export
 from mskt.training.loop import Conditions, Outcome, Training
+from mskt.training.provenance import facts as facts_of
+from mskt.training.provenance import now
 from mskt.training.recipes import Recipe
+from mskt.training.request import Request, Setting
 from mskt.training.splits import Fold
 from mskt.training.task import Batch, TrainingTask
+from mskt.training.transfer import fill, he, part_of
 
 if TYPE_CHECKING:
     from mskt.training.datasets import Dataset
 
 ALL_PARTS = "all"
-WEIGHTS_NAME = "weights"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be trained, and from what; everything in it decides the numbers.
-
-    Attributes:
-        segmenter: name.
-        recipe: with the user's changes.
-        data: specs of the data, as :func:`mskt.training.datasets.open_data` takes them.
-        label_set: classes.
-        options: of the segmenter's networks; they override the recipe's.
-        parts: names of the networks to train; ``("all",)`` for every one, empty for the main one.
-        spacing_mm: instead of the networks' own.
-        start_from: weights to begin with, by name or path.
-        seed: of everything random.
-    """
-
-    segmenter: str
-    recipe: Recipe
-    data: tuple[str, ...]
-    label_set: LabelSet
-    options: Mapping[str, Any] = field(default_factory=dict)
-    parts: tuple[str, ...] = ()
-    spacing_mm: tuple[float, float, float] | None = None
-    start_from: str = ""
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where it runs; nothing in it decides the numbers but by rounding.
-
-    Attributes:
-        conditions: device, precision, processes.
-        workers: processes that make cases ahead.
-        cache: folder for prepared data.
-        card: fields for the model card that only its author knows.
-        command: the call, for ``run.json``.
-    """
-
-    conditions: Conditions
-    workers: int = 1
-    cache: Path = Path("cache")
-    card: Mapping[str, Any] = field(default_factory=dict)
-    command: tuple[str, ...] = ()
 
 
 def tasks_of(request: Request, registry: Registry) -> tuple[TrainingTask, ...]:
@@ -163,7 +118,7 @@ def train(
         What ``run.json`` says.
     """
     first = setting.conditions.world.first
-    facts = _facts(request, fold, setting)
+    facts = facts_of(request, fold, setting)
     kept = _earlier(out / "run.json")
     facts["begun"] = kept.get("begun", facts["begun"])
     if first:
@@ -181,7 +136,7 @@ def train(
         facts["parts"] = {**parts, **facts.get("parts", {}), task.name: told}
         if first:
             _write_json(out / "run.json", facts)
-    facts["ended"] = kept.get("ended") or _now()
+    facts["ended"] = kept.get("ended") or now()
     if first:
         info = export(request, tasks, outcomes, facts, out, setting)
         facts["weights_sha256"] = info and info.sha256
@@ -359,124 +314,6 @@ def _begun(request: Request, task: TrainingTask, recipe: Recipe, where: Conditio
     return network
 
 
-def he(network: nn.Module) -> None:
-    """Weights of convolutions and linear layers as in He et al. 2015, biases zero."""
-    for module in network.modules():
-        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
-def part_of(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    """The tensors of one part of a set of weights, without its prefix."""
-    prefix = f"{part}."
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> list[str]:
-    """Copy tensors into a network; the output layer of another label set may differ in shape.
-
-    Returns:
-        Names of the tensors that were not taken because their shapes differ.
-
-    Raises:
-        WeightsError: they are those of another network.
-    """
-    state = network.state_dict()
-    wanted = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
-    differ = [k for k, v in wanted.items() if k in tensors and tensors[k].shape != v.shape]
-    missing = [k for k in wanted if k not in tensors]
-    if missing or len(differ) > 2:  # weight and bias of one layer
-        raise WeightsError(
-            name,
-            f"are those of another network ({(missing or differ)[0]!r} does not fit)",
-            "Choose the variant that they were made for, or leave --start-from out.",
-        )
-    for k, value in wanted.items():
-        if k not in differ:
-            value.copy_(tensors[k])
-    return differ
-
-
-def export(
-    request: Request,
-    tasks: Sequence[TrainingTask],
-    outcomes: Mapping[str, Outcome],
-    facts: Mapping[str, Any],
-    out: Path,
-    setting: Setting,
-) -> weights.WeightsInfo | None:
-    """Write ``weights.safetensors`` and its card: what ``mskt run --weights`` takes.
-
-    A part that was not trained comes from an earlier run into the same folder, from the weights
-    that the training began with, or from those that come with the segmenter. Where there are none,
-    no weights are written, and it is said what is missing.
-    """
-    tensors: dict[str, Tensor] = {}
-    described: dict[str, Any] = {}
-    sources = {}
-    for task in tasks:
-        if task.name in outcomes:
-            part, sources[task.name] = outcomes[task.name].tensors, "this training"
-        elif (out / task.name / "checkpoint.pt").exists():
-            part, sources[task.name] = _finished(out / task.name), "this training"
-        else:
-            borrowed = _borrowed(request, task)
-            if borrowed is None:
-                setting.conditions.progress.say(
-                    f"no weights are written yet: {task.name!r} is missing. Train it into the same "
-                    f"folder (--part {task.name}), or name weights that have it (--start-from)."
-                )
-                return None
-            part, sources[task.name] = borrowed
-        described |= task.card
-        tensors |= {
-            f"{task.name}.{name}": value
-            for name, value in part.items()
-            if not name.endswith("num_batches_tracked")
-        }
-    parts = facts["parts"]
-    full = {
-        "segmenter": request.segmenter,
-        **described,
-        **weights.label_facts(request.label_set),
-        "parts": sources,
-        "data": {name: told["data"] for name, told in parts.items()},
-        "recipe": request.recipe.name,
-        "seed": request.seed,
-        "steps": {name: told["steps"] for name, told in parts.items()},
-        "validation_dice": {name: told["validation_dice"] for name, told in parts.items()},
-        "mskt": facts["versions"]["mskt"],
-        "hardware": facts["hardware"],
-        "intended_use": "research; not a medical device",
-        **setting.card,
-    }
-    return weights.save(out, WEIGHTS_NAME, tensors, checkpoint.plain(full))
-
-
-def _finished(folder: Path) -> dict[str, Tensor]:
-    """What an earlier training of a part has left: the best, or the last."""
-    best = folder / "best.pt"
-    if best.exists():
-        tensors: dict[str, Tensor] = checkpoint.load(best)["tensors"]
-        return tensors
-    average: dict[str, Tensor] = checkpoint.load(folder / "checkpoint.pt")["average"]
-    return average
-
-
-def _borrowed(request: Request, task: TrainingTask) -> tuple[dict[str, Tensor], str] | None:
-    """A part of other weights and where it is from; None if there is none that fits."""
-    name = request.start_from or task.fallback
-    if not name:
-        return None
-    info = weights.find(name, request.segmenter)
-    tensors = part_of(weights.load(info), task.name)
-    if fill(task.network(), tensors, info.name):
-        return None
-    return tensors, f"{info.name} (sha256 {info.sha256[:12]})"
-
-
 def begin(out: Path, parts: Sequence[str], *, resume: bool, overwrite: bool) -> None:
     """Make sure that nothing is lost by accident.
 
@@ -507,73 +344,6 @@ def _clear(folder: Path) -> None:
     for batch in folder.glob("bad_batch*.pt"):
         batch.unlink()
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-
-
-def _facts(request: Request, fold: Fold | None, setting: Setting) -> dict[str, Any]:
-    from mskt import __version__
-
-    where = setting.conditions
-    return {
-        "command": list(setting.command),
-        "segmenter": request.segmenter,
-        "label_set": request.label_set.name,
-        "options": dict(request.options),
-        "recipe": request.recipe.name,
-        "data": list(request.data),
-        "fold": fold and {"train": fold.train, "validation": fold.validation},
-        "start_from": request.start_from,
-        "seed": request.seed,
-        "versions": {
-            "mskt": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "commit": _commit(),
-        "hardware": _hardware(where),
-        "precision": str(where.dtype).removeprefix("torch."),
-        "processes": where.world.size,
-        "workers": setting.workers,
-        "begun": _now(),
-    }
-
-
-def _hardware(where: Conditions) -> str:
-    if where.device.type == "cuda":
-        return torch.cuda.get_device_name(where.device)
-    return f"{torch.get_num_threads()} CPU threads, {_processor()}"
-
-
-def _processor() -> str:
-    """As the system names it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _commit() -> str | None:
-    """Of mskt's own sources, where they are a checkout; with a mark if they were changed."""
-    sources = Path(__file__).resolve().parents[3]
-    if not (sources / ".git").exists():
-        return None
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(sources), "describe", "--always", "--abbrev=40", "--dirty"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=20,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _earlier(path: Path) -> dict[str, Any]:
