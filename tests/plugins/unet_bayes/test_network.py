@@ -6,16 +6,17 @@ from torch import nn
 
 from mskt.core.dropout import Draw, McDropout, number_sites, sampling
 from mskt.core.errors import UsageError
-from mskt.plugins.unet_bayes.backbone import BackboneUNet
-from mskt.plugins.unet_bayes.cascade import build, count, for_inference
-from mskt.plugins.unet_bayes.network import BayesianUNet
-from mskt.plugins.unet_bayes.variants import Variant, variant
+from mskt.networks.backbone import BackboneUNet
+from mskt.networks.inference import count, for_inference
+from mskt.networks.slice_variant import UNetVariant, build_unet
+from mskt.networks.unet import BayesianUNet
+from mskt.plugins.unet_bayes.variants import VARIANTS
 
 
 @pytest.mark.parametrize(("name", "millions"), [("5layers", 10.99), ("6layers", 44.03)])
 def test_parameter_counts_of_the_papers(name, millions):
     with torch.device("meta"):
-        network = build(variant(name), 23)
+        network = build_unet(VARIANTS[name], 23)
     assert count(network) / 1e6 == pytest.approx(millions, abs=0.01)
 
 
@@ -30,7 +31,7 @@ def test_dropout_stands_before_each_pooling_and_after_each_up_convolution():
 
 
 def test_folded_batch_norm_gives_the_same_logits():
-    network = build(Variant(levels=3, base=4, batch_norm=True), 5)
+    network = build_unet(UNetVariant(levels=3, base=4, batch_norm=True), 5)
     network.train()
     for _ in range(3):
         network(torch.randn(2, 1, 16, 16) * 3 + 1)

@@ -13,8 +13,8 @@ from mskt.core.errors import UsageError
 from mskt.core.interfaces import Region
 from mskt.core.levelnet import LevelNet, network_input, shipped, slice_levels
 from mskt.core.regions import LEVELS_MM, standard_mm
+from mskt.core.viewcheck import NOT_IN_VIEW, level_network
 from mskt.core.volume import Volume
-from mskt.plugins.unet_bayes.region import NOT_IN_VIEW, level_network
 from mskt.plugins.unet_bayes.segmenter import UNetBayes
 
 REAL = Path(os.environ.get("MSKT_SHARED", Path(__file__).parents[4] / "shared")) / "ct"
@@ -97,7 +97,7 @@ def names_at(segmenter: UNetBayes, name: str) -> int:
 def test_without_hip_or_thigh_nothing_is_computed_and_it_says_so(segmenter, low, high, monkeypatch):
     work = segmenter.prepare(person(low, high))[0]
     assert any(NOT_IN_VIEW in note for note in work.notes)
-    monkeypatch.setattr(segmenter._muscles, "stem", None)  # calling it would fail
+    monkeypatch.setattr(segmenter._sweep, "_network", None)  # calling it would fail
     draw = segmenter.draw(work, whole(work), index=0, seed=1)
     assert (draw[0] == 1).all()
 

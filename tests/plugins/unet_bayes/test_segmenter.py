@@ -7,7 +7,7 @@ import torch
 from mskt.core.errors import UsageError, WeightsError
 from mskt.core.interfaces import Region
 from mskt.core.volume import Volume
-from mskt.plugins.unet_bayes.body import body_mask, normalised
+from mskt.networks.body import body_mask, normalised
 from mskt.plugins.unet_bayes.segmenter import UNetBayes
 
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import nn
 
-from mskt.core import weights
 from mskt.core.anatomy import LabelSet, label_set
-from mskt.core.dropout import number_sites
-from mskt.core.errors import UsageError, WeightsError
-from mskt.plugins.unet_bayes.backbone import BackboneUNet
-from mskt.plugins.unet_bayes.network import BayesianUNet
-from mskt.plugins.unet_bayes.variants import BODY, PAPER_SIZES, VARIANTS, Variant, variant
-
-_Network = TypeVar("_Network", bound=nn.Module)
+from mskt.networks.backbone import BackboneUNet
+from mskt.networks.body import body_network
+from mskt.networks.inference import count, filled
+from mskt.networks.loading import RANDOM, load, random_facts
+from mskt.networks.slice_variant import UNetVariant, build_unet, named
+from mskt.networks.unet import BayesianUNet
+from mskt.plugins.unet_bayes.variants import PAPER_SIZES, VARIANTS
 
 DEFAULT_WEIGHTS = "unet_bayes-compact"
-RANDOM = "random"
 
 
 @dataclass(frozen=True)
@@ -36,24 +33,9 @@ class Cascade:
 
     body: nn.Module | None
     muscles: BayesianUNet | BackboneUNet
-    variant: Variant
+    variant: UNetVariant
     label_set: LabelSet
     facts: Mapping[str, Any]
-
-
-def build(variant_: Variant, classes: int) -> BayesianUNet | BackboneUNet:
-    """An untrained network of a variant."""
-    channels = 2 * variant_.context + 1
-    if variant_.backbone:
-        return BackboneUNet(variant_.backbone, channels, classes, variant_.dropout)
-    return BayesianUNet(
-        channels,
-        classes,
-        levels=variant_.levels,
-        base=variant_.base,
-        batch_norm=variant_.batch_norm,
-        dropout=variant_.dropout,
-    )
 
 
 def load_cascade(
@@ -69,30 +51,21 @@ def load_cascade(
     """
     if weights_name == RANDOM:
         return _random(variant_name or "compact", backbone, label_set_name or "msk22")
-    info = weights.find(weights_name or DEFAULT_WEIGHTS, "unet_bayes")
-    card = info.card
-    made = Variant.from_dict(card["variant"])
-    for option, asked, there in (
-        ("--backbone", backbone, made.backbone),
-        ("variant", variant_name, card["variant_name"]),
-        ("--label-set", label_set_name, card["label_set"]),
-    ):
-        if asked and asked != there:
-            raise UsageError(
-                option,
-                f"{asked!r} was asked for, but the weights {info.name!r} are for "
-                f"{there or 'the U-Net of the papers'!r}",
-                "Give --weights FILE with weights trained for it, or leave the option out.",
-            )
-    labels = weights.labels_of(info)
-    tensors = weights.load(info)
-    muscles = _filled(build(made, len(labels.names) + 1), tensors, "muscles.", info.name)
-    body = _filled(build(BODY, 2), tensors, "body.", info.name)
+    loaded = load(
+        weights_name or DEFAULT_WEIGHTS,
+        "unet_bayes",
+        {
+            "--backbone": (backbone, "variant.backbone"),
+            "variant": (variant_name, "variant_name"),
+            "--label-set": (label_set_name, "label_set"),
+        },
+    )
+    made = UNetVariant.from_dict(loaded.card["variant"])
+    labels, tensors, info = loaded.label_set, loaded.tensors, loaded.info
+    muscles = filled(build_unet(made, len(labels.names) + 1), tensors, "muscles.", info.name)
+    body = filled(body_network(), tensors, "body.", info.name)
     facts = {
-        "weights": info.name,
-        "weights_sha256": info.sha256,
-        "variant_name": card["variant_name"],
-        "label_set": labels.name,
+        **loaded.facts,
         **made.as_dict(),
         "parameters": count(muscles),
         "body_parameters": count(body),
@@ -102,25 +75,17 @@ def load_cascade(
 
 def _random(variant_name: str, backbone: str, label_set_name: str) -> Cascade:
     """Untrained networks with fixed weights: for checks of the machinery, useless for patients."""
-    values = {**variant(variant_name).as_dict(), "backbone": backbone}
-    made, labels = Variant.from_dict(values), label_set(label_set_name)
+    made = replace(named(variant_name, VARIANTS, "unet_bayes"), backbone=backbone)
+    labels = label_set(label_set_name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        muscles = build(made, len(labels.names) + 1)
+        muscles = build_unet(made, len(labels.names) + 1)
     facts = {
-        "weights": RANDOM,
-        "weights_sha256": "",
-        "variant_name": variant_name,
-        "label_set": labels.name,
+        **random_facts(variant_name, labels),
         **made.as_dict(),
         "parameters": count(muscles),
     }
     return Cascade(None, muscles, made, labels, facts)
-
-
-def count(network: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def variant_sizes() -> dict[str, str]:
@@ -128,48 +93,7 @@ def variant_sizes() -> dict[str, str]:
     sizes = {}
     for name, made in VARIANTS.items():
         with torch.device("meta"):
-            number = count(build(made, 23))
+            number = count(build_unet(made, 23))
         paper = PAPER_SIZES.get(name)
         sizes[name] = f"{number / 1e6:.1f} M parameters" + (f" (paper: {paper})" if paper else "")
     return sizes
-
-
-def _filled(network: _Network, tensors: Mapping[str, Tensor], prefix: str, name: str) -> _Network:
-    state = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise WeightsError(
-            name,
-            f"do not fit the network that their card describes ({error})",
-            "Card and tensors must come from the same training.",
-        ) from error
-    return network
-
-
-def for_inference(network: _Network, device: torch.device, dtype: torch.dtype) -> _Network:
-    """Evaluation mode, batch normalisation folded into the convolutions, channels last.
-
-    Folding is exact in exact arithmetic; it is done in float32 before the cast.
-    """
-    network = network.eval()
-    number_sites(network)
-    for module in list(network.modules()):
-        if isinstance(module, nn.Sequential):
-            _fold(module)
-    return network.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def _fold(sequence: nn.Sequential) -> None:
-    layers: list[nn.Module] = []
-    for layer in sequence:
-        if isinstance(layer, nn.BatchNorm2d) and layers and isinstance(layers[-1], nn.Conv2d):
-            layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
-        else:
-            layers.append(layer)
-    if len(layers) == len(sequence):
-        return
-    for name in list(sequence._modules):
-        del sequence._modules[name]
-    for number, layer in enumerate(layers):
-        sequence.add_module(str(number), layer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,15 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from mskt.core.anatomy import LabelSet, suggestion
-from mskt.core.errors import UsageError
-from mskt.plugins.unet_bayes.cascade import DEFAULT_WEIGHTS, build
-from mskt.plugins.unet_bayes.variants import BODY, Variant, variant
+from mskt.core.anatomy import LabelSet
+from mskt.networks import body
+from mskt.networks.slice_variant import build_unet
+from mskt.plugins.unet_bayes.cascade import DEFAULT_WEIGHTS
+from mskt.plugins.unet_bayes.variants import VARIANTS
 from mskt.training.cases import TrainingCase
+from mskt.training.slice_networks import DEFAULT_VARIANT, chosen_unet, slice_task
 from mskt.training.slices import SliceTask
 from mskt.training.task import Sample, TrainingTask
 
-_OPTIONS = ("variant", "backbone")
 _BODY_FINE_MM = (2.0, 2.0, 3.0)
 """Slices of the body network are made at this spacing and averaged to its own, as inference does."""
 
@@ -32,37 +33,17 @@ def training(label_set: LabelSet, options: Mapping[str, Any]) -> Sequence[Traini
         label_set: classes of the Bayesian network.
         options: ``variant`` (``compact`` if not given) and ``backbone``.
     """
-    unknown = [name for name in options if name not in _OPTIONS]
-    if unknown:
-        raise UsageError(
-            "training of 'unet_bayes'",
-            f"has no option {unknown[0]!r}.",
-            suggestion(unknown[0], _OPTIONS),
-        )
-    name = str(options.get("variant", "compact"))
-    made = replace(variant(name), backbone=str(options.get("backbone", "")))
-    body = BodyTask("body", partial(build, BODY, 2), label_set, fallback=DEFAULT_WEIGHTS)
-    muscles = SliceTask(
+    made = chosen_unet("unet_bayes", options, VARIANTS)
+    skin = BodyTask("body", body.body_network, label_set, fallback=DEFAULT_WEIGHTS)
+    muscles = slice_task(
         "muscles",
-        partial(build, made, len(label_set.names) + 1),
+        partial(build_unet, made, len(label_set.names) + 1),
         label_set,
-        spacing_mm=made.spacing_mm,
-        hu_window=made.hu_window,
-        dense_slope=made.dense_slope,
-        context=made.context,
-        multiple=32 if made.backbone else 2 ** (made.levels - 1),
-        shape=_shape(made),
-        card={"variant_name": name, "variant": made.as_dict()},
+        str(options.get("variant", DEFAULT_VARIANT)),
+        made,
+        made.multiple,
     )
-    return body, muscles
-
-
-def _shape(made: Variant) -> tuple[int, int, int]:
-    """About 384 × 288 mm; the papers' 360 × 360 mm where the grid is theirs."""
-    if made.spacing_mm[0] < 1:
-        return (512, 512, 64)
-    x, y, _ = made.spacing_mm
-    return (round(384 / x / 16) * 16, round(288 / y / 16) * 16, 96)
+    return skin, muscles
 
 
 @dataclass(frozen=True)
@@ -70,8 +51,8 @@ class BodyTask(SliceTask):
     """Whole slices with the body as target."""
 
     spacing_mm: tuple[float, float, float] = _BODY_FINE_MM
-    hu_window: tuple[float, float] = BODY.hu_window
-    multiple: int = 2 * 2 ** (BODY.levels - 1)
+    hu_window: tuple[float, float] = body.HU_WINDOW
+    multiple: int = 2 * 2 ** (body.LEVELS - 1)
 
     @property
     def class_names(self) -> tuple[str, ...]:

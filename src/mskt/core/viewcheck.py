@@ -1,4 +1,4 @@
-"""Between the stages of the cascade: which structures can be in which slice.
+"""Before a segmenter looks: which structures can be in which slice.
 
 The body network says where the body is; before the muscle network looks, the region check
 (:mod:`mskt.core.regions`) settles at which level each slice lies. Slices where nothing of the label

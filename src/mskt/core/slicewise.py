@@ -1,0 +1,213 @@
+"""A 2-D network walks over the axial slices of a working grid.
+
+Every 2-D segmenter does this in the same way, so that they differ in their networks alone: slices
+without body cost nothing, a slice is cropped to its body, what no dropout has touched is computed
+once for all draws, and the result of a slice depends on that slice and its neighbours only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mskt.core.dropout import Draw, sampling
+from mskt.core.intensity import normalised
+from mskt.core.interfaces import Region
+from mskt.core.sweeps import axial_slabs
+from mskt.core.viewcheck import refused, without
+from mskt.core.volume import Volume
+
+MARGIN = 4
+"""Air around the body in pixels, so that the skin is not at the edge of what the network sees."""
+SLAB_BYTES = 96e6
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@runtime_checkable
+class SliceNetwork(Protocol):
+    """A 2-D network in two parts.
+
+    Attributes:
+        multiple: height and width of the input are multiples of this.
+    """
+
+    multiple: int
+
+    def stem(self, x: Tensor) -> Any:
+        """What lies before the first dropout: the same for every draw of a slice."""
+        ...
+
+    def after_stem(self, x: Any) -> Tensor:
+        """Logits ``(N, classes, H, W)`` from the output of :meth:`stem`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SliceInput:
+    """How a slice is given to the network.
+
+    Attributes:
+        hu_window, dense_slope: see :func:`mskt.core.intensity.normalised`.
+        context: neighbouring slices on each side that are further channels.
+    """
+
+    hu_window: tuple[float, float]
+    dense_slope: float = 0.0
+    context: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """One slice: number, crop, where in the crop the body is, features before any dropout, and
+    classes that cannot be here.
+    """
+
+    k: int
+    box: tuple[slice, slice]
+    inside: Tensor
+    features: Any
+    refused: NDArray[np.int64] | None
+
+
+class SliceSweep:
+    """Regions and draws of a 2-D network: what a segmenter's methods of these names give on.
+
+    Args:
+        network: in evaluation mode, on ``device``, its dropout sites numbered
+            (:func:`mskt.networks.inference.for_inference`).
+        classes: of its output, background included.
+        given: how a slice is given to it.
+        device, dtype: that it computes on and in.
+    """
+
+    def __init__(
+        self,
+        network: SliceNetwork,
+        classes: int,
+        given: SliceInput,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._network = network
+        self._classes = classes
+        self._given = given
+        self._device = device
+        self._dtype = dtype
+
+    def regions(self, image: Volume) -> Sequence[Region]:
+        """Groups of whole slices, as many as one draw of them may take memory."""
+        i, j, k = image.data.shape
+        depth = int(np.clip(SLAB_BYTES / (4 * self._classes * i * j), 1, 8))
+        return axial_slabs((i, j, k), depth)
+
+    def draws(
+        self, image: Volume, region: Region, indices: Iterable[int], seed: int
+    ) -> Iterator[Tensor]:
+        """Softmax of one random pass for each of ``indices``; what they share is computed once.
+
+        Args:
+            image: a working grid; its ``mask`` says where the body is.
+            region: a box of it.
+            indices: numbers of the draws.
+            seed: of the run.
+
+        Yields:
+            float32 ``(classes, *region.shape)``.
+        """
+        stems = self._each(lambda k: self._stem(image, k), range(region.start[2], region.stop[2]))
+        for index in indices:
+            yield self._assemble(image, region, stems, index, seed)
+
+    @torch.inference_mode()
+    def _stem(self, image: Volume, k: int) -> _Slice | None:
+        """Slice ``k`` as far as the network goes without randomness; None where there is no body."""
+        box = _crop(image, k)
+        if box is None:
+            return None
+        inside = np.ascontiguousarray(_mask(image)[box[0], box[1], k])
+        features = self._network.stem(self._input(image, k, box))
+        inside_here = torch.from_numpy(inside).to(self._device)
+        return _Slice(k, box, inside_here, features, refused(image, k))
+
+    def _each(self, work: Callable[[_T], _R | None], items: Iterable[_T]) -> list[_R]:
+        """Results of ``work`` that are not None, in order.
+
+        On a CPU every slice is computed by one thread, several slices at a time: the order of
+        additions inside a convolution then depends on nothing, and small convolutions are too
+        short to be worth sharing among threads.
+        """
+        if self._device.type != "cpu":
+            return [result for item in items if (result := work(item)) is not None]
+        with ThreadPoolExecutor(
+            torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            return [result for result in pool.map(work, items) if result is not None]
+
+    def _input(self, image: Volume, k: int, box: tuple[slice, slice]) -> Tensor:
+        """The slice and its neighbours in the box, padded with air to what the network takes."""
+        context = self._given.context
+        numbers = np.clip(np.arange(k - context, k + context + 1), 0, image.data.shape[2] - 1)
+        planes = np.stack([image.data[box[0], box[1], n] for n in numbers])
+        pad = [(0, 0), *((0, -size % self._network.multiple) for size in planes.shape[1:])]
+        values = normalised(planes, self._given.hu_window, self._given.dense_slope)
+        x = np.pad(values, pad, constant_values=-1.0)
+        return torch.from_numpy(x)[None].to(
+            self._device, self._dtype, memory_format=torch.channels_last
+        )
+
+    def _assemble(
+        self, image: Volume, region: Region, stems: Sequence[_Slice], index: int, seed: int
+    ) -> Tensor:
+        shape = (region.shape[2], self._classes, *image.data.shape[:2])
+        out = torch.zeros(shape, device=self._device)
+        out[:, 0] = 1
+
+        def fill(one: _Slice) -> None:
+            probabilities = self._softmax(one, Draw(seed, index, one.k))
+            plane = out[one.k - region.start[2], :, one.box[0], one.box[1]]
+            torch.where(one.inside, probabilities, plane, out=plane)
+
+        self._each(fill, stems)
+        return out.permute(1, 2, 3, 0)[:, region.slices[0], region.slices[1]]
+
+    @torch.inference_mode()
+    def _softmax(self, one: _Slice, draw: Draw) -> Tensor:
+        """Probabilities ``(C, rows, columns)`` of one slice in its box."""
+        with sampling([draw]):
+            logits = self._network.after_stem(one.features)
+        rows, columns = one.inside.shape
+        return without(logits[0, :, :rows, :columns].float().softmax(0), one.refused)
+
+
+def _mask(image: Volume) -> NDArray[np.bool_]:
+    return np.ones(image.data.shape, bool) if image.mask is None else image.mask
+
+
+def _crop(image: Volume, k: int) -> tuple[slice, slice] | None:
+    """The box around the body in slice ``k`` with a margin; None where there is no body.
+
+    A function of the slice alone: no result depends on which region the slice was asked in.
+    """
+    if image.mask is None:
+        return slice(0, image.data.shape[0]), slice(0, image.data.shape[1])
+    inside = image.mask[:, :, k]
+    if not inside.any():
+        return None
+    spans = []
+    for axis in (0, 1):
+        busy = np.flatnonzero(inside.any(axis=1 - axis))
+        spans.append(
+            slice(
+                max(0, int(busy[0]) - MARGIN), min(inside.shape[axis], int(busy[-1]) + 1 + MARGIN)
+            )
+        )
+    return spans[0], spans[1]

@@ -1,0 +1,61 @@
+"""From a network and a file of weights to a network ready for inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from mskt.core.dropout import number_sites
+from mskt.core.errors import WeightsError
+
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
+def count(network: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def filled(network: _Network, tensors: Mapping[str, Tensor], prefix: str, name: str) -> _Network:
+    """The network with the tensors whose names begin with ``prefix``.
+
+    Raises:
+        WeightsError: they do not fit; ``name`` says which weights.
+    """
+    state = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(
+            name,
+            f"do not fit the network that their card describes ({error})",
+            "Card and tensors must come from the same training.",
+        ) from error
+    return network
+
+
+def for_inference(network: _Network, device: torch.device, dtype: torch.dtype) -> _Network:
+    """Evaluation mode, batch normalisation folded into the convolutions, channels last.
+
+    Folding is exact in exact arithmetic; it is done in float32 before the cast.
+    """
+    network = network.eval()
+    number_sites(network)
+    for module in list(network.modules()):
+        if isinstance(module, nn.Sequential):
+            _fold(module)
+    return network.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _fold(sequence: nn.Sequential) -> None:
+    """In place. What was folded becomes the identity: encoders find their stages by number."""
+    before: tuple[str, nn.Module] | None = None
+    for name, layer in list(sequence._modules.items()):
+        if isinstance(layer, nn.BatchNorm2d) and before and isinstance(before[1], nn.Conv2d):
+            sequence._modules[before[0]] = fuse_conv_bn_eval(before[1], layer)
+            sequence._modules[name] = nn.Identity()
+        before = (name, layer) if layer is not None else None

@@ -1,0 +1,27 @@
+"""What the papers compare against: 2-D and 3-D U-Net, FCN-8s, multi-atlas; and other tools' masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mskt.core.hookspecs import hookimpl
+from mskt.core.specs import SegmenterSpec
+
+_HERE = "mskt.plugins.baselines"
+
+
+@hookimpl
+def mskt_segmenter() -> Iterable[SegmenterSpec]:
+    """Announce the baselines."""
+    yield SegmenterSpec(
+        name="unet2d",
+        factory=f"{_HERE}.unet2d:unet2d",
+        summary="plain 2-D U-Net, one slice at a time, no dropout",
+        training=f"{_HERE}.unet2d:training",
+    )
+    yield SegmenterSpec(
+        name="fcn8s",
+        factory=f"{_HERE}.fcn8s:fcn8s",
+        summary="FCN-8s over VGG (Long 2015; the comparison of Hiasa 2020)",
+        training=f"{_HERE}.fcn8s:training",
+    )

@@ -1,0 +1,67 @@
+"""``unet2d``: the plain 2-D U-Net that the papers compare against, one slice at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from mskt.core.anatomy import LabelSet
+from mskt.networks.slice_variant import UNetVariant, build_unet, named
+from mskt.plugins.baselines.slices import PART, Family, SliceBaseline
+
+if TYPE_CHECKING:
+    from mskt.training.task import TrainingTask
+
+NAME = "unet2d"
+VARIANTS: Mapping[str, UNetVariant] = {
+    # Ronneberger 2015 at the widths of Hiasa 2020's 5layers, without its dropout.
+    "paper": UNetVariant(dropout=0.0),
+    # For two CPU cores: that of unet_bayes, without dropout and without neighbouring slices.
+    "compact": UNetVariant(
+        base=16, batch_norm=True, dropout=0.0, spacing_mm=(2.0, 2.0, 3.0), dense_slope=0.25
+    ),
+}
+
+
+def _variant(name: str, backbone: str) -> UNetVariant:
+    chosen: UNetVariant = named(name, VARIANTS, NAME)
+    return replace(chosen, backbone=backbone)
+
+
+FAMILY = Family(NAME, UNetVariant, _variant, build_unet, "unet2d-compact")
+
+
+def unet2d(
+    weights: str = "",
+    variant: str = "",
+    backbone: str = "",
+    label_set: str = "",
+    device: str = "auto",
+    precision: str = "auto",
+    region_check: str | bool = "on",
+) -> SliceBaseline:
+    """A 2-D U-Net without dropout: the same result every time (Haque 2019's 2-D comparison).
+
+    Args:
+        weights: name of a set of weights or path; ``random`` builds an untrained network.
+        variant: ``paper`` or ``compact``; empty takes that of the weights.
+        backbone: encoder of segmentation-models-pytorch or ``tu-NAME`` of timm.
+        label_set: with random weights: which classes.
+        device: ``auto``, ``cpu``, ``cuda``, …
+        precision: ``auto``, ``float32`` or ``bfloat16`` for the convolutions.
+        region_check: ``on`` or ``off`` (docs/regions.md).
+    """
+    model = FAMILY.load(weights, variant, backbone, label_set)
+    return SliceBaseline(model, device, precision, region_check)
+
+
+def training(label_set: LabelSet, options: Mapping[str, Any]) -> Sequence[TrainingTask]:
+    """The one part, ``muscles``; options: ``variant``, ``backbone``."""
+    from mskt.training.slice_networks import DEFAULT_VARIANT, chosen_unet, slice_task
+
+    made = chosen_unet(NAME, options, VARIANTS)
+    network = partial(build_unet, made, len(label_set.names) + 1)
+    name = str(options.get("variant", DEFAULT_VARIANT))
+    return (slice_task(PART, network, label_set, name, made, made.multiple),)
