@@ -7,7 +7,8 @@ from mskt.testing import parametrize_with_checks
 from mskt.testing.maker import SpecMaker
 
 # Options that a plugin needs to be built without trained weights; the checks are about machinery.
-OPTIONS = {"unet_bayes": {"weights": "random"}}
+UNTRAINED = {"weights": "random"}
+OPTIONS = {name: UNTRAINED for name in ("unet_bayes", "unet2d", "fcn8s")}
 
 
 def makers(kind: str) -> list[SpecMaker]:
@@ -21,7 +22,7 @@ def makers(kind: str) -> list[SpecMaker]:
 def test_our_plugins_are_all_there():
     assert not [broken for broken in registry().broken if broken.distribution == "mskt"]
     assert {kind: len(makers(kind)) for kind in KINDS} == {
-        "segmenter": 1,
+        "segmenter": 3,
         "uncertainty": 2,
         "metric": 2,
         "loader": 3,
@@ -56,3 +57,27 @@ def test_every_measure_of_mcdropout(measure):
     maker = SpecMaker(announced.spec, announced.module, {"measure": measure})
     bad = [r for r in run_checks(maker, "uncertainty") if r.status in ("failed", "xpass")]
     assert not bad, "\n".join(f"{r.name}: {r.message}" for r in bad)
+
+
+# A backbone changes the network alone: the checks that look at what the network gives.
+OF_A_NETWORK = {
+    "check_segmenter_probabilities",
+    "check_segmenter_stochastic_tag",
+    "check_segmenter_fast_equals_plain",
+    "check_segmenter_region_independence",
+    "check_segmenter_odd_sizes",
+}
+
+
+@pytest.mark.parametrize(
+    "backbone", ["resnet34", "efficientnet-b0", "tu-convnext_tiny", "mit_b0"]
+)
+def test_unet_bayes_with_a_backbone(backbone):
+    from mskt.testing import checks_for
+
+    announced = registry().find("segmenter", "unet_bayes")
+    build = SpecMaker(announced.spec, announced.module, {**UNTRAINED, "backbone": backbone})
+    chosen = [check for check in checks_for("segmenter") if check.__name__ in OF_A_NETWORK]
+    assert len(chosen) == len(OF_A_NETWORK)
+    for check in chosen:
+        check(build)

@@ -84,8 +84,17 @@ def test_our_own():
     assert recipe.for_part("muscles").schedule == recipe.schedule
 
 
+def test_our_own_for_3d_networks():
+    """That of 2-D networks, but for sizes and rates; no crop: the window of inference."""
+    recipe, flat = load("mskt3d"), load("mskt")
+    assert (recipe.optimiser.lr, recipe.weights.ema) == (5e-4, 0.995)
+    assert (recipe.sampling.size, recipe.sampling.per_case, recipe.sampling.crop) == (2, 1, ())
+    assert (recipe.loss, recipe.augmentation) == (flat.loss, flat.augmentation)
+    assert recipe.network["unetr"] == recipe.network["unet3d"] == {"variant": "compact"}
+
+
 def test_all_recipes_are_there_and_survive_a_journey():
-    assert {*BAYESIAN, "haque2019", "kim2024", "mskt"} == {*recipes.available()}
+    assert {*BAYESIAN, "haque2019", "kim2024", "mskt", "mskt3d"} == {*recipes.available()}
     for name in recipes.available():
         recipe = load(name)
         assert recipe.summary

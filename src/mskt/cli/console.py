@@ -82,6 +82,7 @@ class Reporter:
         self._console = stderr(quiet)
         self._total = total
         self._done = 0
+        self._shown = 0.0
         self._bar: Any = None
         self._task: Any = None
         self.quiet = quiet
@@ -116,11 +117,13 @@ class Reporter:
     def stage(self, case_id: str, name: str, part: float) -> None:
         """A case has come to a stage; ``part`` of the stage is done."""
         if self._bar is not None:
-            # Segmenting takes nearly all of the time; the other stages count as its ends.
-            share = {"prepare": 0.02, "segment": 0.02 + 0.9 * part}.get(name, 0.95)
+            # Segmenting takes nearly all of the time, or preparing does (an atlas method); the other
+            # stages count as its ends. The bar never goes back.
+            share = {"prepare": 0.02 + 0.9 * part, "segment": 0.02 + 0.9 * part}.get(name, 0.95)
+            self._shown = max(self._shown, self._done + share)
             self._bar.update(
                 self._task,
-                completed=self._done + share,
+                completed=self._shown,
                 description=f"{case_id} ({self._done + 1}/{self._total}): {name}",
             )
 

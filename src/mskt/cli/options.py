@@ -102,7 +102,7 @@ class RunOptions:
             "samples": self.samples,
             "seed": self.seed,
             "fast": bool(self.fast),
-            "extra": dict(sorted(self.extra.items())),
+            "extra": {key: _without_folders(self.extra[key]) for key in sorted(self.extra)},
             "label_set": self.label_set and Path(self.label_set).name,
             "roi_subset": list(self.roi_subset) if self.roi_subset else None,
             "split_sides": self.split_sides,
@@ -110,6 +110,11 @@ class RunOptions:
             "allow": sorted(self.allow),
             "height_m": self.height_m,
         }
+
+
+def _without_folders(value: Any) -> Any:
+    """Of a path, or a data set with a path in it, only the last name goes into a record."""
+    return value.replace("\\", "/").rsplit("/", 1)[-1] if isinstance(value, str) else value
 
 
 def run_id(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

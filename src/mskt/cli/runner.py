@@ -231,6 +231,8 @@ class _Case:
         begin = time.perf_counter()
         with self._stage("load"):
             image = self._source.load()
+        # A segmenter that looks things up for a case (``precomputed``) knows it by this.
+        image = replace(image, source={**image.source, "case_id": self._source.case_id})
         if self._options.height_m is not None:
             image = replace(image, subject=Subject(self._options.height_m, image.subject.weight_kg))
         result = segment_case(

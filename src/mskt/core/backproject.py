@@ -13,10 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from mskt.core.interfaces import Estimate, Region
 from mskt.core.resample import axis_coordinates, interpolation_matrix, parallel
 from mskt.core.volume import Grid, to_canonical
+
+CHUNK_BYTES = 64e6
+"""Memory for the part of the output that is sampled at a time."""
 
 
 class Output:
@@ -146,12 +150,18 @@ def _span(busy: Tensor, weights: Tensor) -> tuple[int, int]:
 
 
 class _GeneralProjector:
-    """Keeps the working grid's mean probabilities (float16) and samples them trilinearly at the end."""
+    """Keeps the working grid's mean probabilities (float16) and samples them trilinearly at the end.
+
+    Several working grids may overlap (two legs): what one has labelled, the background of another
+    leaves alone. Only the box of the output that busy working voxels reach is looked at, a few
+    slices at a time.
+    """
 
     def __init__(self, output: Output, working: Grid, classes: int) -> None:
         self._output = output
         self._working = working
         self._probabilities = torch.zeros((classes, *working.shape), dtype=torch.float16)
+        self._probabilities[0] = 1
         self._uncertainty = torch.zeros(working.shape)
 
     def add(self, region: Region, estimate: Estimate) -> None:
@@ -159,41 +169,93 @@ class _GeneralProjector:
         self._uncertainty[region.slices] = estimate.uncertainty.float().cpu()
 
     def finish(self) -> None:
-        grid = self._output.grid
-        matrix = np.linalg.inv(self._working.affine) @ grid.affine
-        size = np.asarray(self._working.shape, float)
-        for k in range(grid.shape[2]):
-            index = _plane_indices(matrix, grid.shape, k)
-            inside = ((index > -0.5) & (index < size[:, None, None] - 0.5)).all(axis=0)
-            if not inside.any():
-                continue
-            fine, spread = self._sample(np.clip(index, 0, size[:, None, None] - 1))
-            self._output.labels[:, :, k] = np.where(inside, fine, 0)
-            self._output.uncertainty[:, :, k] = np.where(inside, spread, 0)
+        busy = _box((self._probabilities[0] < 1) | (self._uncertainty > 0))
+        if busy is None:
+            return
+        to_output = np.linalg.inv(self._output.grid.affine) @ self._working.affine
+        reached = _reached(busy, to_output, self._output.grid.shape)
+        if reached is None:
+            return
+        area = (reached[0].stop - reached[0].start) * (reached[1].stop - reached[1].start)
+        step = max(1, int(CHUNK_BYTES / (4 * area * (len(self._probabilities) + 5))))
+        for k in range(reached[2].start, reached[2].stop, step):
+            self._write((*reached[:2], slice(k, min(k + step, reached[2].stop))))
+
+    def _write(self, box: tuple[slice, slice, slice]) -> None:
+        """Label one box of the output, but for what another working grid has labelled."""
+        matrix = np.linalg.inv(self._working.affine) @ self._output.grid.affine
+        index = _indices(matrix, box)
+        size = np.asarray(self._working.shape)
+        inside = ((index > -0.5) & (index < size - 0.5)).all(axis=-1)
+        if not inside.any():
+            return
+        winner, spread = self._sample(np.clip(index, 0, size - 1))
+        labels = self._output.labels[box].transpose(2, 0, 1)
+        uncertainty = self._output.uncertainty[box].transpose(2, 0, 1)
+        mine = inside & (winner > 0)
+        either = inside & (labels == 0) & ~mine
+        np.copyto(uncertainty, np.maximum(uncertainty, spread), where=either)
+        np.copyto(uncertainty, spread, where=mine)
+        np.copyto(labels, winner, where=mine)
 
     def _sample(self, index: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Most probable class and uncertainty at fractional working indices ``(3, rows, columns)``."""
-        size = self._working.shape
-        base = [np.minimum(index[a].astype(np.int64), max(size[a] - 2, 0)) for a in range(3)]
-        share = [torch.from_numpy(index[a] - base[a]).float() for a in range(3)]
-        mean = torch.zeros((self._probabilities.shape[0], *index.shape[1:]))
-        spread = torch.zeros(index.shape[1:])
-        for corner in np.ndindex(2, 2, 2):
-            weight = torch.ones(index.shape[1:])
-            at = []
-            for a in range(3):
-                weight = weight * (share[a] if corner[a] else 1 - share[a])
-                at.append(torch.from_numpy(np.minimum(base[a] + corner[a], size[a] - 1)))
-            mean += weight * self._probabilities[:, at[0], at[1], at[2]].float()
-            spread += weight * self._uncertainty[at[0], at[1], at[2]]
-        return mean.argmax(dim=0).to(torch.uint8).numpy(), spread.numpy()
+        """Most probable class and uncertainty at working indices ``(slices, rows, columns, 3)``.
+
+        Of the working grid, only the box around the places is made float32, and of the classes
+        only those that are the most probable somewhere in it, with room for rounding.
+        """
+        low = np.floor(index.min(axis=(0, 1, 2))).astype(int)
+        high = np.ceil(index.max(axis=(0, 1, 2))).astype(int) + 1
+        part = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        near = self._probabilities[(slice(None), *part)]
+        least = 1 / len(self._probabilities) - 1e-2
+        able = torch.nonzero(near.flatten(1).amax(dim=1) >= least).flatten()
+        values = torch.cat([near[able].float(), self._uncertainty[part][None]])
+        # Voxel centres lie at (2 i + 1) / n − 1; the last axis of the array comes first.
+        places = ((2 * (index - low) + 1) / (high - low) - 1)[..., ::-1].astype(np.float32)
+        found = functional.grid_sample(
+            values.expand(len(index), *values.shape),
+            torch.from_numpy(np.ascontiguousarray(places))[:, None],
+            padding_mode="border",
+            align_corners=False,
+        )[:, :, 0]
+        winner = able.to(torch.uint8)[found[:, :-1].argmax(dim=1)]
+        return winner.numpy(), found[:, -1].numpy()
 
 
-def _plane_indices(
-    matrix: NDArray[np.float64], shape: tuple[int, int, int], k: int
-) -> NDArray[np.float64]:
-    """Working indices ``(3, i, j)`` of the voxels of output plane ``k``."""
-    i = np.arange(shape[0])[None, :, None]
-    j = np.arange(shape[1])[None, None, :]
-    column = matrix[:3, :, None, None]
-    return np.asarray(column[:, 0] * i + column[:, 1] * j + column[:, 2] * k + column[:, 3])
+def _box(busy: Tensor) -> tuple[slice, slice, slice] | None:
+    """The smallest box that holds all busy voxels; None if there are none."""
+    spans = []
+    for axis in range(3):
+        others = [a for a in range(3) if a != axis]
+        hit = torch.nonzero(busy.any(dim=others[1]).any(dim=others[0])).flatten()
+        if len(hit) == 0:
+            return None
+        spans.append(slice(int(hit[0]), int(hit[-1]) + 1))
+    return spans[0], spans[1], spans[2]
+
+
+def _reached(
+    busy: tuple[slice, slice, slice], matrix: NDArray[np.float64], shape: tuple[int, int, int]
+) -> tuple[slice, slice, slice] | None:
+    """The box of the output that a box of the working grid has any weight in; None: it has none."""
+    ends = [np.array([part.start - 1, part.stop]) for part in busy]
+    corners = np.stack(np.meshgrid(*ends, [1.0], indexing="ij"), axis=-1).reshape(-1, 4)
+    index = corners @ matrix[:3].T
+    low = np.maximum(np.floor(index.min(axis=0)), 0).astype(int)
+    high = np.minimum(np.ceil(index.max(axis=0)) + 1, shape).astype(int)
+    if (low >= high).any():
+        return None
+    return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
+
+
+def _indices(matrix: NDArray[np.float64], box: tuple[slice, slice, slice]) -> NDArray[np.float64]:
+    """Working indices of the voxels of a box of the output, ``(k, i, j, 3)``."""
+    i, j, k = (np.arange(part.start, part.stop) for part in box)
+    columns = matrix[:3, :3].T
+    return np.asarray(
+        k[:, None, None, None] * columns[2]
+        + i[None, :, None, None] * columns[0]
+        + j[None, None, :, None] * columns[1]
+        + matrix[:3, 3]
+    )

@@ -32,3 +32,21 @@ def normalised(
     if dense_slope > 0:
         out = out + (np.clip(hu, high, DENSEST_HU) - high) * (scale * dense_slope)
     return np.asarray(out, np.float32)
+
+
+def brightness(
+    hu: NDArray[np.floating], window: tuple[float, float], gamma: float = 1.0
+) -> NDArray[np.float32]:
+    """Map the window to [0, 1] and bend it: Kim 2024's scaling and "gamma correction (gamma = 2)".
+
+    Args:
+        hu: any shape.
+        window: lower and upper end, HU; values beyond are clamped.
+        gamma: exponent; above 1 the dark end (fat) is pressed together, the bright end spread.
+
+    Returns:
+        float32 of the same shape, from 0 to 1; air is 0.
+    """
+    low, high = window
+    unit = (np.clip(hu, low, high) - low) / (high - low)
+    return np.asarray(unit if gamma == 1 else unit**gamma, np.float32)

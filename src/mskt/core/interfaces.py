@@ -132,6 +132,15 @@ class FastDraws(Protocol):
         ...
 
 
+@runtime_checkable
+class ReportsPreparation(Protocol):
+    """A segmenter whose :meth:`Segmenter.prepare` takes minutes and says how far it is."""
+
+    def prepare_reporting(self, image: Volume, tell: Callable[[float], None]) -> Sequence[Volume]:
+        """What ``prepare(image)`` gives; ``tell`` gets the part that is done, 0 … 1, now and then."""
+        ...
+
+
 @dataclass(frozen=True)
 class Estimate:
     """What remains of the draws of one region.

@@ -6,7 +6,7 @@ load → draw → reduce → label → assess → report; loading, assessment an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,10 +14,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mskt.core.anatomy import LabelSet
 from mskt.core.errors import UsageError
-from mskt.core.interfaces import FastDraws, Region, Segmenter, UncertaintyEstimator
+from mskt.core.interfaces import (
+    FastDraws,
+    Region,
+    ReportsPreparation,
+    Segmenter,
+    UncertaintyEstimator,
+)
+from mskt.core.postprocess import cut_by_grid, ends_inside, truncated
 from mskt.core.postprocess import keep_largest as keep_largest_components
-from mskt.core.postprocess import truncated
 from mskt.core.sides import separate_sides
 from mskt.core.volume import Labels, Volume
 
@@ -37,7 +44,8 @@ class CaseResult:
         sides: uint8, 0 unsided, 1 right, 2 left.
         uncertainty: float32, one value a voxel, 0 where nothing was segmented.
         measure, unit: what the uncertainty is.
-        truncated: (index, side) of structures that touch the border of the field of view.
+        truncated: (index, side) of structures that touch the border of the field of view: of the
+            image, or of a working grid that ends inside the body.
         seconds: wall time by stage.
         removed: voxels taken away from each structure as not belonging to its largest component.
     """
@@ -117,7 +125,7 @@ def segment_case(
     output = Output(image.grid)
     with clock.stage("prepare"):
         tell("prepare", 0.0)
-        works = segmenter.prepare(image)
+        works = _prepared(segmenter, image, tell)
     for number, work in enumerate(works):
         target = projector(output, work.grid, len(segmenter.labels))
         regions = segmenter.regions(work)
@@ -138,7 +146,10 @@ def segment_case(
         removed = (
             keep_largest_components(labels, sides, segmenter.label_set) if keep_largest else {}
         )
-        cut = truncated(labels, sides, segmenter.label_set)
+        ends = [end for work in works for end in ends_inside(work, image)]
+        cut = truncated(labels, sides, segmenter.label_set) | cut_by_grid(
+            labels, sides, segmenter.label_set, ends
+        )
     return CaseResult(
         labels=Labels(labels, image.affine, segmenter.label_set),
         sides=sides,
@@ -148,7 +159,32 @@ def segment_case(
         truncated=frozenset(cut),
         seconds=clock.seconds,
         removed=removed,
-        notes=tuple(note for work in works for note in work.notes if note not in image.notes),
+        notes=(*_new_notes(image, works), *_unseen(labels, segmenter.label_set, bool(ends))),
+    )
+
+
+def _prepared(segmenter: Segmenter, image: Volume, tell: Progress) -> Sequence[Volume]:
+    """The working grids; a segmenter that takes minutes for them says how far it is."""
+    if isinstance(segmenter, ReportsPreparation):
+        return segmenter.prepare_reporting(image, lambda part: tell("prepare", part))
+    return segmenter.prepare(image)
+
+
+def _new_notes(image: Volume, works: Sequence[Volume]) -> tuple[str, ...]:
+    """What the segmenter has said while it prepared the image, each sentence once."""
+    said = [note for work in works for note in work.notes if note not in image.notes]
+    return tuple(dict.fromkeys(said))
+
+
+def _unseen(labels: NDArray[np.uint8], label_set: LabelSet, ends_in_body: bool) -> tuple[str, ...]:
+    """Absent structures that may lie beyond the end of a working grid are named, not passed over."""
+    present = np.bincount(labels.ravel(), minlength=256) > 0
+    absent = [s.name for s in label_set.structures if not present[s.index]]
+    if not ends_in_body or not absent:
+        return ()
+    return (
+        "not found, or outside the field of view of the segmenter, which ends inside the body: "
+        + ", ".join(absent),
     )
 
 

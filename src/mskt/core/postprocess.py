@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 import cc3d
 import numpy as np
@@ -17,6 +18,10 @@ from mskt.core.foreground import (
     voxel_counts,
 )
 from mskt.core.sides import SIDE_NAMES, UNSIDED
+from mskt.core.volume import Volume
+
+DENSE_HU: Final = -500.0
+"""Between air and fat."""
 
 
 def keep_largest(
@@ -71,16 +76,86 @@ def truncated(
         ``(index, side)`` with the side ``left``, ``right`` or ``both``; a structure that is cut on
         one side is cut as a whole too, so ``both`` stands beside ``left`` or ``right``.
     """
-    known = label_set.by_index
     found: set[tuple[int, str]] = set()
     for axis in range(3):
         for end in (0, -1):
             face = tuple(end if a == axis else slice(None) for a in range(3))
-            codes = labels[face].astype(np.int64) * 3 + sides[face]
-            for code in np.flatnonzero(np.bincount(codes.ravel())).tolist():
-                if code // 3 in known:
-                    found |= {(code // 3, "both"), (code // 3, SIDE_NAMES[code % 3])}
+            found |= _cut(labels[face], sides[face], label_set)
     return frozenset(found)
+
+
+def ends_inside(working: Volume, image: Volume) -> list[NDArray[np.int64]]:
+    """Where a working grid ends although the image and the body in it go on.
+
+    Args:
+        working: on a grid of the segmenter, at any angle to the image; its mask says where the part
+            of the body is that it is for (one leg).
+        image: HU; what is denser than :data:`DENSE_HU` is body, or something that lies on it.
+
+    Returns:
+        Image indices ``(n, 3)`` of the last voxels inside, for each end (two for each axis) that
+        has any: those of the outermost layer, and those one voxel further in, whichever grid is
+        the coarser.
+    """
+    to_index = np.linalg.inv(image.affine) @ working.affine
+    shape, size = working.data.shape, np.asarray(image.data.shape)
+    coarser = np.abs(to_index[:3, :3]).sum(axis=0)  # image voxels to a step along each axis
+    found = []
+    for axis in range(3):
+        inwards = max(1.0, 1.0 / float(coarser[axis]))
+        for end, step in ((0, 1), (shape[axis] - 1, -1)):
+            spans = [np.array([end]) if a == axis else np.arange(n) for a, n in enumerate(shape)]
+            face = np.stack(np.meshgrid(*spans, indexing="ij"), axis=-1).reshape(-1, 3)
+            if working.mask is not None:
+                face = face[working.mask[tuple(face.T)]]
+            along = np.eye(3)[axis] * step
+            beyond, first, second = (
+                np.rint((face + shift * along) @ to_index[:3, :3].T + to_index[:3, 3]).astype(int)
+                for shift in (-1.0, 0.0, inwards)
+            )
+            known = ((beyond >= 0) & (beyond < size)).all(axis=1)
+            known[known] = image.data[tuple(beyond[known].T)] > DENSE_HU
+            last = np.concatenate([first[known], second[known]])
+            last = last[((last >= 0) & (last < size)).all(axis=1)]
+            if len(last):
+                found.append(np.unique(last, axis=0))
+    return found
+
+
+def cut_by_grid(
+    labels: NDArray[np.uint8],
+    sides: NDArray[np.uint8],
+    label_set: LabelSet,
+    ends: Iterable[NDArray[np.int64]],
+) -> frozenset[tuple[int, str]]:
+    """Find the structures that reach an end of a working grid: they are cut there.
+
+    Args:
+        labels: label map.
+        sides: of its voxels, as for :func:`truncated`.
+        label_set: names the structures.
+        ends: of :func:`ends_inside`.
+
+    Returns:
+        As :func:`truncated`.
+    """
+    found: set[tuple[int, str]] = set()
+    for end in ends:
+        at = tuple(end.T)
+        found |= _cut(labels[at], sides[at], label_set)
+    return frozenset(found)
+
+
+def _cut(
+    labels: NDArray[np.uint8], sides: NDArray[np.uint8], label_set: LabelSet
+) -> set[tuple[int, str]]:
+    """What occurs among voxels at a border, as ``(index, side)``, and ``both`` beside each side."""
+    found: set[tuple[int, str]] = set()
+    codes = labels.astype(np.int64) * 3 + sides
+    for code in np.flatnonzero(np.bincount(codes.ravel())).tolist():
+        if code // 3 in label_set.by_index:
+            found |= {(code // 3, "both"), (code // 3, SIDE_NAMES[code % 3])}
+    return found
 
 
 def _codes(labels: NDArray[np.uint8], sides: NDArray[np.uint8]) -> NDArray[Any]:

@@ -116,7 +116,8 @@ class Volume:
             has not been determined.
         subject: height and weight, where known.
         notes: sentences about what was repaired or resampled on the way in, for report and log.
-        source: what writing the result back needs (NIfTI codes, stored type); never patient data.
+        source: what writing the result back needs (NIfTI codes, stored type), and ``case_id``, by
+            which the run knows the case; never patient data.
     """
 
     data: FloatArray

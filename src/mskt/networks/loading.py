@@ -51,15 +51,21 @@ def load(name: str, segmenter: str, asked: Mapping[str, tuple[str, str]]) -> Loa
     """Read weights and compare their card with what the user asked for.
 
     Args:
-        name: of a set of weights, or a path.
+        name: of a set of weights, or a path; empty where the segmenter has no default.
         segmenter: that they must be made for.
         asked: by option: what the user gave (empty: nothing) and what the card must say for it;
             ``{"--label-set": ("msk22", "label_set")}`` names the entry of the card.
 
     Raises:
         WeightsError: no such weights, damaged, or made for another segmenter.
-        UsageError: the card says something else.
+        UsageError: no name, or the card says something else.
     """
+    if not name:
+        raise UsageError(
+            "--weights",
+            f"is needed: none come with {segmenter!r}",
+            f"Train some (mskt train --segmenter {segmenter} …) and give the path of the file.",
+        )
     info = weights.find(name, segmenter)
     for option, (wanted, key) in asked.items():
         there = str(_entry(info.card, key) or "")

@@ -12,6 +12,7 @@ from mskt.core.slicewise import SliceInput
 from mskt.networks.backbone import BackboneUNet
 from mskt.networks.unet import BayesianUNet
 
+DEFAULT_VARIANT = "compact"
 PAPER_SPACING_MM = (360 / 512, 360 / 512, 1.0)
 """Hiasa 2020: 512 × 512 pixels for 360 × 360 mm, slices of 1 mm."""
 
@@ -38,6 +39,11 @@ class SliceVariant:
     def channels(self) -> int:
         """Of the network's input."""
         return 2 * self.context + 1
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of the network's input are multiples of this."""
+        return 32
 
     @property
     def given(self) -> SliceInput:

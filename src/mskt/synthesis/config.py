@@ -16,13 +16,13 @@ class SynthesisConfig:
 
     # shape
     scale: Interval = (0.86, 1.14)
-    proportion_sd: float = 0.045
+    proportion_sd: float = 0.055
     tilt_sd: float = 4.0
     deform_wide_mm: Interval = (1.0, 7.0)
     deform_fine_mm: Interval = (0.3, 2.2)
     flexion: Interval = (-8.0, 24.0)
     abduction: Interval = (-4.0, 12.0)
-    rotation: Interval = (-22.0, 22.0)
+    rotation: Interval = (-32.0, 32.0)
     knee_bend: Interval = (-0.2, 1.6)  # knee flexion as a multiple of hip flexion
     muscle_scale_sd: float = 0.07
     atrophy_mm: Interval = (0.0, 2.5)
@@ -45,8 +45,8 @@ class SynthesisConfig:
     p_marrow_loss: float = 0.5
     sclerosis_hu: Interval = (0.0, 450.0)  # dense bone on both sides of the hip joint
     p_sclerosis: float = 0.3
-    head_hu: Interval = (0.0, 320.0)  # what the femoral head has above other trabecular bone
-    joint_space_mm: Interval = (-1.0, 2.8)  # width of the hip joint beyond the map's; below 0: none
+    head_hu: Interval = (0.0, 420.0)  # what the femoral head has above other trabecular bone
+    joint_space_mm: Interval = (-1.0, 3.5)  # width of the hip joint beyond the map's; below 0: none
     osteophyte_mm: Interval = (0.8, 2.4)
     p_osteophytes: float = 0.3
     vessel_calibre: Interval = (0.8, 1.7)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mskt.core.anatomy import LabelSet
+from mskt.core.errors import InputError
 
 FIRST_CASES = 4
 """Training begins with so many; one would be learned by heart, a full window takes minutes."""
@@ -72,6 +73,15 @@ class CaseStream(ABC):
         """What the cases are, JSON-ready, for the record of a run."""
 
 
+Adapt = Callable[[TrainingCase], Sequence[TrainingCase]]
+"""Turns one case of a stream into the cases that a task learns from; it can be pickled."""
+
+
+def as_it_is(case: TrainingCase) -> Sequence[TrainingCase]:
+    """The case itself."""
+    return (case,)
+
+
 class CaseWindow:
     """The cases that training may look at: a window that moves along the stream.
 
@@ -79,13 +89,17 @@ class CaseWindow:
         stream: of cases.
         capacity: cases kept.
         workers: processes that work ahead; 0 makes the cases when they are asked for.
+        adapt: what a task makes of a case, where the case is made.
     """
 
-    def __init__(self, stream: CaseStream, capacity: int = 24, workers: int = 1) -> None:
+    def __init__(
+        self, stream: CaseStream, capacity: int = 24, workers: int = 1, adapt: Adapt = as_it_is
+    ) -> None:
         self._stream = stream
+        self._adapt = adapt
         self.capacity = capacity
-        self._cases: OrderedDict[int, TrainingCase] = OrderedDict()
-        self._ahead: dict[int, Future[TrainingCase]] = {}
+        self._cases: OrderedDict[int, Sequence[TrainingCase]] = OrderedDict()
+        self._ahead: dict[int, Future[Sequence[TrainingCase]]] = {}
         self._pool = (
             ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
             if workers
@@ -97,26 +111,41 @@ class CaseWindow:
 
         The window grows from :data:`FIRST_CASES`, so that training begins before it is full. It
         is a function of the position alone; a few cases more are asked for in the background.
+
+        Raises:
+            InputError: the task can use none of them.
         """
         end = position + min(FIRST_CASES, self.capacity)
         wanted = range(max(0, end - self.capacity), end)
         if self._pool is not None:
             for index in range(wanted.start, end + AHEAD):
                 if index not in self._cases and index not in self._ahead:
-                    self._ahead[index] = self._pool.submit(self._stream.case, index)
+                    self._ahead[index] = self._pool.submit(_made, self._stream, self._adapt, index)
         for index in wanted:
             if index in self._ahead:
                 self._cases[index] = self._ahead.pop(index).result()
             elif index not in self._cases:
-                self._cases[index] = self._stream.case(index)
+                self._cases[index] = _made(self._stream, self._adapt, index)
         for index in [i for i in self._cases if i < wanted.start]:
             del self._cases[index]
-        return [self._cases[index] for index in wanted]
+        found = [case for index in wanted for case in self._cases[index]]
+        if not found:
+            raise InputError(
+                f"training cases {wanted.start} to {wanted.stop - 1}",
+                "show nothing that this part of the segmenter learns from",
+                "Give data that show the part of the body that the segmenter is for.",
+            )
+        return found
 
     def close(self) -> None:
         """Stop the processes."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+
+
+def _made(stream: CaseStream, adapt: Adapt, number: int) -> Sequence[TrainingCase]:
+    """Case ``number`` of a stream as a task wants it."""
+    return tuple(adapt(stream.case(number)))
 
 
 def _one_thread() -> None:

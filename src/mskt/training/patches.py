@@ -12,7 +12,7 @@ from torch import nn
 
 from mskt.core.anatomy import LabelSet
 from mskt.core.errors import UsageError
-from mskt.core.intensity import normalised
+from mskt.core.intensity import brightness
 from mskt.core.resample import AIR_HU
 from mskt.training.augment import draw_placement, take
 from mskt.training.cases import TrainingCase
@@ -28,7 +28,7 @@ class PatchTask(TrainingTask):
 
     Attributes:
         name, network, label_set, spacing_mm, shape, card, fallback: see :class:`TrainingTask`.
-        hu_window: mapped linearly to [-1, 1].
+        hu_window, gamma: see :func:`mskt.core.intensity.brightness`.
         patch: voxels (x, y, z) where the recipe names no crop.
     """
 
@@ -36,7 +36,8 @@ class PatchTask(TrainingTask):
     network: Callable[[], nn.Module]
     label_set: LabelSet
     spacing_mm: tuple[float, float, float] = (1.5, 1.5, 2.0)
-    hu_window: tuple[float, float] = (-150.0, 350.0)
+    hu_window: tuple[float, float] = (-57.0, 164.0)
+    gamma: float = 1.0
     patch: tuple[int, int, int] = (96, 96, 96)
     shape: tuple[int, int, int] = (256, 192, 144)
     card: Mapping[str, Any] = field(default_factory=dict)
@@ -67,7 +68,7 @@ class PatchTask(TrainingTask):
             inside = take(case.body, placed, fill=0.0, linear=False) > 0.5
             values = np.where(inside, values, np.float32(AIR_HU))
         target = take(case.target, placed, fill=0.0, linear=False)
-        image = normalised(jittered(values, recipe, rng), self.hu_window)
+        image = brightness(jittered(values, recipe, rng), self.hu_window, self.gamma)
         return image[None], target.astype(np.int64)
 
     def tiles(self, case: TrainingCase, recipe: Recipe) -> Iterator[Sample]:
@@ -82,7 +83,7 @@ class PatchTask(TrainingTask):
             ends = [(0, s - n) for s, n in zip(size, values.shape, strict=True)]
             values = np.pad(values, ends, constant_values=AIR_HU)
             target = np.pad(case.target[box].astype(np.int64), ends, constant_values=IGNORED)
-            yield normalised(values, self.hu_window)[None], target
+            yield brightness(values, self.hu_window, self.gamma)[None], target
 
     def samples_in(self, case: TrainingCase, recipe: Recipe) -> int:
         """``per_case`` of the recipe, whatever its size."""

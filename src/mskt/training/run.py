@@ -171,7 +171,10 @@ def _part(
         **described,
     }
     window = CaseWindow(
-        data.stream(fold.train if fold else None), recipe.sampling.window, setting.workers
+        data.stream(fold.train if fold else None),
+        recipe.sampling.window,
+        setting.workers,
+        task.adapted,
     )
     training = Training(
         network,
@@ -232,7 +235,7 @@ class _Validation:
     ) -> None:
         self._task, self._recipe, self._found = task, recipe, found
         self._mine = range(len(found))[world.rank :: world.size]
-        self._kept: dict[int, TrainingCase] = {}
+        self._kept: dict[int, Sequence[TrainingCase]] = {}
         self.count = len(found)
 
     def cases(self) -> Iterator[Iterator[Batch]]:
@@ -242,8 +245,9 @@ class _Validation:
         """
         for number in self._mine:
             if number not in self._kept:
-                self._kept[number] = self._found[number]
-            yield self._task.validation(self._kept[number], self._recipe)
+                self._kept[number] = self._task.adapted(self._found[number])
+            for case in self._kept[number]:
+                yield self._task.validation(case, self._recipe)
 
 
 def opened(request: Request, task: TrainingTask, setting: Setting) -> Dataset:

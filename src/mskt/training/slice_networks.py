@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from mskt.core.anatomy import LabelSet, suggestion
 from mskt.core.errors import UsageError
-from mskt.networks.slice_variant import SliceVariant, UNetVariant, named
+from mskt.networks.slice_segmenter import PART, SliceFamily
+from mskt.networks.slice_variant import DEFAULT_VARIANT, SliceVariant
 from mskt.training.slices import SliceTask
-
-DEFAULT_VARIANT = "compact"
 
 
 def check_options(segmenter: str, options: Mapping[str, Any], known: tuple[str, ...]) -> None:
@@ -31,13 +30,21 @@ def check_options(segmenter: str, options: Mapping[str, Any], known: tuple[str, 
             )
 
 
-def chosen_unet(
-    segmenter: str, options: Mapping[str, Any], variants: Mapping[str, UNetVariant]
-) -> UNetVariant:
-    """The U-Net that ``variant`` and ``backbone`` of the user's options name."""
-    check_options(segmenter, options, ("variant", "backbone"))
-    made: UNetVariant = named(str(options.get("variant", DEFAULT_VARIANT)), variants, segmenter)
-    return replace(made, backbone=str(options.get("backbone", "")))
+def family_tasks(
+    family: SliceFamily, label_set: LabelSet, options: Mapping[str, Any]
+) -> Sequence[SliceTask]:
+    """The one part of a segmenter that is a :class:`~mskt.networks.slice_segmenter.SliceFamily`.
+
+    Args:
+        family: its networks.
+        label_set: its classes.
+        options: of the user: ``variant`` and ``backbone``.
+    """
+    check_options(family.segmenter, options, ("variant", "backbone"))
+    name = str(options.get("variant") or DEFAULT_VARIANT)
+    made = family.variant(name, str(options.get("backbone", "")))
+    network = partial(family.build, made, len(label_set.names) + 1)
+    return (slice_task(PART, network, label_set, name, made),)
 
 
 def slice_task(
@@ -46,7 +53,6 @@ def slice_task(
     label_set: LabelSet,
     variant_name: str,
     variant: SliceVariant,
-    multiple: int,
 ) -> SliceTask:
     """The task of a 2-D network.
 
@@ -56,7 +62,6 @@ def slice_task(
         label_set: its classes.
         variant_name: for the model card.
         variant: its input.
-        multiple: height and width that it takes are multiples of this.
     """
     return SliceTask(
         part,
@@ -66,7 +71,7 @@ def slice_task(
         hu_window=variant.hu_window,
         dense_slope=variant.dense_slope,
         context=variant.context,
-        multiple=multiple,
+        multiple=variant.multiple,
         shape=variant.case_shape,
         card={"variant_name": variant_name, "variant": variant.as_dict()},
     )

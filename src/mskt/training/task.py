@@ -89,7 +89,16 @@ class TrainingTask(ABC):
 
     @abstractmethod
     def samples_in(self, case: TrainingCase, recipe: Recipe) -> int:
-        """How many samples of the case make an epoch."""
+        """How many samples of a case of the stream, not yet adapted, make an epoch."""
+
+    def adapted(self, case: TrainingCase) -> Sequence[TrainingCase]:
+        """What this task makes of a case of the stream: by default the case itself.
+
+        A task that works on parts of a body returns each part as a case of its own, or nothing
+        where the case has none. It is called once a case, in the process that makes the case, and
+        must be a function of the case alone.
+        """
+        return (case,)
 
     def known(self, case: TrainingCase) -> NDArray[np.bool_]:
         """Which channels are annotated in the case, ``(classes,)``."""

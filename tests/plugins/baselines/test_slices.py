@@ -96,11 +96,13 @@ def test_variant_survives_json():
 
 
 def test_what_cannot_be_is_refused_by_name():
-    with pytest.raises(UsageError, match="its encoder is VGG"):
+    with pytest.raises(UsageError, match="has an encoder of its own"):
         fcn8s.fcn8s(weights="random", backbone="resnet34")
     with pytest.raises(UsageError, match="no variant of unet2d named 'papre'"):
         unet2d.unet2d(weights="random", variant="papre")
     with pytest.raises(WeightsError, match="made for segmenter 'unet_bayes', not 'unet2d'"):
         unet2d.unet2d(weights="unet_bayes-compact")
+    with pytest.raises(UsageError, match="none come with 'fcn8s'"):
+        fcn8s.fcn8s()
     with pytest.raises(UsageError, match="'nosuch' cannot be used as an encoder"):
         unet2d.unet2d(weights="random", backbone="nosuch")

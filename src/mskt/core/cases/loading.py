@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +110,23 @@ def _present(data: NDArray[np.uint8]) -> list[int]:
     return [int(value) for value in np.flatnonzero(counts)]
 
 
-def combine_masks(folder: Path, options: LoadOptions, registry: Registry) -> Labels:
+def combine_masks(
+    folder: Path,
+    options: LoadOptions,
+    registry: Registry,
+    overlap: Callable[[str, float], None] = lambda name, share: None,
+) -> Labels:
     """One label map from a folder with one mask per structure (its file's name).
 
     If some of the names are TotalSegmentator's muscles and bones, the label set is ``totalseg`` and
     other masks are left out; otherwise all masks count, in the order of their names. Where masks
     overlap, the first wins.
+
+    Args:
+        folder: of the masks.
+        options: for the loader.
+        registry: of loaders.
+        overlap: is told the name of each mask that overlaps those before it, and its share in them.
 
     Raises:
         InputError: no masks, too many, or masks on different grids.
@@ -143,7 +155,11 @@ def combine_masks(folder: Path, options: LoadOptions, registry: Registry) -> Lab
                 f"(shape {mask.shape}, not {data.shape}, or another affine)",
                 "All masks of a case must be on one grid.",
             )
-        data[(mask != 0) & (data == 0)] = structure.index
+        inside = mask != 0
+        taken = np.count_nonzero(inside & (data != 0))
+        if taken:
+            overlap(structure.name, taken / np.count_nonzero(inside))
+        data[inside & (data == 0)] = structure.index
     assert data is not None  # every structure of the set but totalseg's has its mask
     return Labels(data, affine, structures)
 

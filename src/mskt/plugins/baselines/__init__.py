@@ -25,3 +25,19 @@ def mskt_segmenter() -> Iterable[SegmenterSpec]:
         summary="FCN-8s over VGG (Long 2015; the comparison of Hiasa 2020)",
         training=f"{_HERE}.fcn8s:training",
     )
+    yield SegmenterSpec(
+        name="unet3d",
+        factory=f"{_HERE}.unet3d:UNet3d",
+        summary="3-D U-Net in overlapping boxes (Çiçek 2016; the comparison of Haque 2019, Kim 2024)",
+        training=f"{_HERE}.unet3d:training",
+    )
+    yield SegmenterSpec(
+        name="multi_atlas",
+        factory=f"{_HERE}.multi_atlas:MultiAtlas",
+        summary="registration of labelled cases and fusion of their labels (Hiasa 2020's comparison)",
+    )
+    yield SegmenterSpec(
+        name="precomputed",
+        factory=f"{_HERE}.precomputed:Precomputed",
+        summary="masks that another tool made: TotalSegmentator, nnU-Net, MuscleMap, mskt",
+    )

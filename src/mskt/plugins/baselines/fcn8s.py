@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -17,8 +16,8 @@ from torch.nn import functional
 
 from mskt.core.anatomy import LabelSet
 from mskt.core.dropout import McDropout
-from mskt.networks.slice_variant import SliceVariant, named
-from mskt.plugins.baselines.slices import PART, Family, SliceBaseline
+from mskt.networks.slice_segmenter import SliceFamily, SliceSegmenter
+from mskt.networks.slice_variant import SliceVariant
 
 if TYPE_CHECKING:
     from mskt.training.task import TrainingTask
@@ -132,20 +131,7 @@ def _enlarge(x: Tensor, times: int) -> Tensor:
     return functional.interpolate(x, scale_factor=times, mode="bilinear", align_corners=False)
 
 
-def _variant(name: str, backbone: str) -> FcnVariant:
-    from mskt.core.errors import UsageError
-
-    if backbone:
-        raise UsageError(
-            "--backbone",
-            f"{backbone!r} cannot be given to fcn8s: its encoder is VGG",
-            "Take --segmenter unet2d or unet_bayes for other encoders.",
-        )
-    chosen: FcnVariant = named(name, VARIANTS, NAME)
-    return chosen
-
-
-FAMILY = Family(NAME, FcnVariant, _variant, FCN8s, "fcn8s-compact")
+FAMILY = SliceFamily(NAME, VARIANTS, FCN8s)
 
 
 def fcn8s(
@@ -156,7 +142,7 @@ def fcn8s(
     device: str = "auto",
     precision: str = "auto",
     region_check: str | bool = "on",
-) -> SliceBaseline:
+) -> SliceSegmenter:
     """FCN-8s over VGG-16 (Long 2015; the comparison of Hiasa 2020, section III).
 
     Args:
@@ -169,15 +155,11 @@ def fcn8s(
         region_check: ``on`` or ``off`` (docs/regions.md).
     """
     model = FAMILY.load(weights, variant, backbone, label_set)
-    return SliceBaseline(model, device, precision, region_check)
+    return SliceSegmenter(model, device, precision, region_check)
 
 
 def training(label_set: LabelSet, options: Mapping[str, Any]) -> Sequence[TrainingTask]:
-    """The one part, ``muscles``; option: ``variant``."""
-    from mskt.training.slice_networks import DEFAULT_VARIANT, check_options, slice_task
+    """The one part, ``muscles``; options: ``variant``."""
+    from mskt.training.slice_networks import family_tasks
 
-    check_options(NAME, options, ("variant", "backbone"))
-    name = str(options.get("variant", DEFAULT_VARIANT))
-    made = _variant(name, str(options.get("backbone", "")))
-    network = partial(FCN8s, made, len(label_set.names) + 1)
-    return (slice_task(PART, network, label_set, name, made, FCN8s.multiple),)
+    return family_tasks(FAMILY, label_set, options)

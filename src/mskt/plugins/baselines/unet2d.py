@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mskt.core.anatomy import LabelSet
-from mskt.networks.slice_variant import UNetVariant, build_unet, named
-from mskt.plugins.baselines.slices import PART, Family, SliceBaseline
+from mskt.networks.slice_segmenter import SliceFamily, SliceSegmenter
+from mskt.networks.slice_variant import UNetVariant, build_unet
 
 if TYPE_CHECKING:
     from mskt.training.task import TrainingTask
@@ -25,12 +23,7 @@ VARIANTS: Mapping[str, UNetVariant] = {
 }
 
 
-def _variant(name: str, backbone: str) -> UNetVariant:
-    chosen: UNetVariant = named(name, VARIANTS, NAME)
-    return replace(chosen, backbone=backbone)
-
-
-FAMILY = Family(NAME, UNetVariant, _variant, build_unet, "unet2d-compact")
+FAMILY = SliceFamily(NAME, VARIANTS, build_unet, backbones=True)
 
 
 def unet2d(
@@ -41,7 +34,7 @@ def unet2d(
     device: str = "auto",
     precision: str = "auto",
     region_check: str | bool = "on",
-) -> SliceBaseline:
+) -> SliceSegmenter:
     """A 2-D U-Net without dropout: the same result every time (Haque 2019's 2-D comparison).
 
     Args:
@@ -54,14 +47,11 @@ def unet2d(
         region_check: ``on`` or ``off`` (docs/regions.md).
     """
     model = FAMILY.load(weights, variant, backbone, label_set)
-    return SliceBaseline(model, device, precision, region_check)
+    return SliceSegmenter(model, device, precision, region_check)
 
 
 def training(label_set: LabelSet, options: Mapping[str, Any]) -> Sequence[TrainingTask]:
     """The one part, ``muscles``; options: ``variant``, ``backbone``."""
-    from mskt.training.slice_networks import DEFAULT_VARIANT, chosen_unet, slice_task
+    from mskt.training.slice_networks import family_tasks
 
-    made = chosen_unet(NAME, options, VARIANTS)
-    network = partial(build_unet, made, len(label_set.names) + 1)
-    name = str(options.get("variant", DEFAULT_VARIANT))
-    return (slice_task(PART, network, label_set, name, made, made.multiple),)
+    return family_tasks(FAMILY, label_set, options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,12 @@ from torch.nn import functional
 
 from mskt.core.anatomy import LabelSet
 from mskt.networks import body
+from mskt.networks.slice_segmenter import SliceFamily
 from mskt.networks.slice_variant import build_unet
 from mskt.plugins.unet_bayes.cascade import DEFAULT_WEIGHTS
 from mskt.plugins.unet_bayes.variants import VARIANTS
 from mskt.training.cases import TrainingCase
-from mskt.training.slice_networks import DEFAULT_VARIANT, chosen_unet, slice_task
+from mskt.training.slice_networks import family_tasks
 from mskt.training.slices import SliceTask
 from mskt.training.task import Sample, TrainingTask
 
@@ -33,17 +33,9 @@ def training(label_set: LabelSet, options: Mapping[str, Any]) -> Sequence[Traini
         label_set: classes of the Bayesian network.
         options: ``variant`` (``compact`` if not given) and ``backbone``.
     """
-    made = chosen_unet("unet_bayes", options, VARIANTS)
+    family = SliceFamily("unet_bayes", VARIANTS, build_unet, backbones=True)
     skin = BodyTask("body", body.body_network, label_set, fallback=DEFAULT_WEIGHTS)
-    muscles = slice_task(
-        "muscles",
-        partial(build_unet, made, len(label_set.names) + 1),
-        label_set,
-        str(options.get("variant", DEFAULT_VARIANT)),
-        made,
-        made.multiple,
-    )
-    return skin, muscles
+    return skin, *family_tasks(family, label_set, options)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,13 @@
-"""What the 2-D baselines have in common: everything but the network."""
+"""A 2-D network as a segmenter: all of it but the network.
+
+A plugin that brings a 2-D network says what its sizes are and how it is built (:class:`SliceFamily`);
+body, region check, slices, draws, weights and their cards are here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +15,7 @@ from torch import Tensor, nn
 
 from mskt.core.anatomy import LabelSet, label_set
 from mskt.core.device import resolve_device, resolve_precision
+from mskt.core.errors import UsageError
 from mskt.core.interfaces import Region, Segmenter, Tags
 from mskt.core.slicewise import SliceNetwork, SliceSweep
 from mskt.core.viewcheck import level_network
@@ -19,9 +24,10 @@ from mskt.networks import body
 from mskt.networks.foreground import body_on_grid
 from mskt.networks.inference import count, filled, for_inference
 from mskt.networks.loading import RANDOM, load, random_facts
-from mskt.networks.slice_variant import SliceVariant
+from mskt.networks.slice_variant import DEFAULT_VARIANT, SliceVariant, named
 
 PART = "muscles"
+"""Prefix of the network's tensors in a file of weights."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +50,39 @@ class SliceModel:
 
 
 @dataclass(frozen=True)
-class Family:
-    """The sizes of one network.
+class SliceFamily:
+    """One kind of 2-D network in its sizes: what a plugin has to say of it.
 
     Attributes:
         segmenter: its name.
-        variant_type: what a model card's ``variant`` is read as.
-        variant: an untrained one by name and backbone.
-        build: the network of a variant and a number of classes, untrained.
-        default_weights: taken where the user names none.
+        variants: its sizes; ``compact`` is the default of training.
+        build: the network of a variant and a number of classes (background included), untrained.
+        default_weights: taken where the user names none; empty if none come with it.
+        backbones: the user may choose the encoder; the variants then have a field ``backbone``.
     """
 
     segmenter: str
-    variant_type: type[SliceVariant]
-    variant: Callable[[str, str], SliceVariant]
+    variants: Mapping[str, SliceVariant]
     build: Callable[[Any, int], nn.Module]
-    default_weights: str
+    default_weights: str = ""
+    backbones: bool = False
+
+    def variant(self, name: str, backbone: str = "") -> Any:
+        """The size of that name, with an encoder.
+
+        Raises:
+            UsageError: no such size, or the encoder cannot be chosen.
+        """
+        chosen = named(name or DEFAULT_VARIANT, self.variants, self.segmenter)
+        if not backbone:
+            return chosen
+        if not self.backbones:
+            raise UsageError(
+                "--backbone",
+                f"{backbone!r} cannot be given to {self.segmenter}: it has an encoder of its own",
+                "Take --segmenter unet2d, unet25d or unet_bayes for other encoders.",
+            )
+        return replace(chosen, backbone=backbone)
 
     def load(self, weights: str, variant: str, backbone: str, label_set_name: str) -> SliceModel:
         """The model that a user asked for.
@@ -71,9 +94,7 @@ class Family:
             label_set_name: likewise; with random weights ``msk22`` if not given.
         """
         if weights == RANDOM:
-            return self._random(
-                variant or "compact", backbone, label_set(label_set_name or "msk22")
-            )
+            return self._random(variant, backbone, label_set(label_set_name or "msk22"))
         loaded = load(
             weights or self.default_weights,
             self.segmenter,
@@ -83,7 +104,8 @@ class Family:
                 "--label-set": (label_set_name, "label_set"),
             },
         )
-        made = self.variant_type.from_dict(loaded.card["variant"])
+        variant_type = type(next(iter(self.variants.values())))
+        made = variant_type.from_dict(loaded.card["variant"])
         network = self.build(made, len(loaded.label_set.names) + 1)
         filled(network, loaded.tensors, f"{PART}.", loaded.info.name)
         facts = {**loaded.facts, **made.as_dict(), "parameters": count(network)}
@@ -95,11 +117,12 @@ class Family:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = self.build(made, len(labels.names) + 1)
-        facts = {**random_facts(name, labels), **made.as_dict(), "parameters": count(network)}
+        said = random_facts(name or DEFAULT_VARIANT, labels)
+        facts = {**said, **made.as_dict(), "parameters": count(network)}
         return SliceModel(network, made, labels, True, facts)
 
 
-class SliceBaseline(Segmenter):
+class SliceSegmenter(Segmenter):
     """A 2-D network on the slices of a working grid, behind body network and region check.
 
     Args:
@@ -110,7 +133,11 @@ class SliceBaseline(Segmenter):
     """
 
     def __init__(
-        self, model: SliceModel, device: str, precision: str, region_check: str | bool
+        self,
+        model: SliceModel,
+        device: str = "auto",
+        precision: str = "auto",
+        region_check: str | bool = "on",
     ) -> None:
         self._levels = level_network(region_check, random=model.random)
         self._device = resolve_device(device)

@@ -1,0 +1,211 @@
+"""What 3-D segmenters have in common: everything but the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from mskt.core.anatomy import LabelSet, label_set
+from mskt.core.device import resolve_device, resolve_precision
+from mskt.core.dropout import number_sites
+from mskt.core.foreground import foreground_box
+from mskt.core.interfaces import Region, Segmenter, Tags
+from mskt.core.patchwise import Blend, PatchSweep
+from mskt.core.viewcheck import Stack, level_network
+from mskt.core.volume import Volume
+from mskt.networks import body
+from mskt.networks.foreground import body_on_grid
+from mskt.networks.inference import count, filled
+from mskt.networks.loading import RANDOM, load, random_facts
+from mskt.networks.patch_variant import PatchVariant
+from mskt.networks.slice_variant import named
+
+PART: Final = "muscles"
+"""Prefix of the tensors in a file of weights."""
+UNTRAINED: Final = "tiny"
+"""The variant that random weights fill where none is named: checks take seconds."""
+MARGIN: Final = 8
+"""Of a window, the part that a crop leaves around the body: one eighth on each side."""
+
+
+@dataclass(frozen=True)
+class PatchModel:
+    """A 3-D network in one of its sizes, with or without trained weights.
+
+    Attributes:
+        network: maps ``(1, 1, *window)`` to logits.
+        variant: its input.
+        label_set: its classes.
+        random: it is untrained.
+        facts: for ``run.json``.
+    """
+
+    network: nn.Module
+    variant: PatchVariant
+    label_set: LabelSet
+    random: bool
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PatchFamily:
+    """The sizes of one network.
+
+    Attributes:
+        segmenter: its name.
+        variants: by name; one is :data:`UNTRAINED`.
+        build: the network of a variant and a number of classes, untrained.
+        default_weights: taken where the user names none.
+        default_labels: name of the label set of untrained networks where the user names none.
+    """
+
+    segmenter: str
+    variants: Mapping[str, PatchVariant]
+    build: Callable[[Any, int], nn.Module]
+    default_weights: str
+    default_labels: str = "msk22"
+
+    def load(self, weights: str, variant: str, label_set_name: str) -> PatchModel:
+        """The model that a user asked for.
+
+        Args:
+            weights: name or path, empty for the default, or ``random``.
+            variant: name of the size; must agree with the weights where both are given.
+            label_set_name: likewise.
+        """
+        if weights == RANDOM:
+            labels = label_set(label_set_name or self.default_labels)
+            return self._random(variant or UNTRAINED, labels)
+        loaded = load(
+            weights or self.default_weights,
+            self.segmenter,
+            {"variant": (variant, "variant_name"), "--label-set": (label_set_name, "label_set")},
+        )
+        type_of_variant = type(self.variants[UNTRAINED])
+        made = type_of_variant.from_dict(loaded.card["variant"])
+        network = self.build(made, len(loaded.label_set.names) + 1)
+        filled(network, loaded.tensors, f"{PART}.", loaded.info.name)
+        facts = {**loaded.facts, **made.as_dict(), "parameters": count(network)}
+        return PatchModel(network, made, loaded.label_set, False, facts)
+
+    def _random(self, name: str, labels: LabelSet) -> PatchModel:
+        """Untrained, with the same values every time."""
+        made: PatchVariant = named(name, self.variants, self.segmenter)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = self.build(made, len(labels.names) + 1)
+        facts = {**random_facts(name, labels), **made.as_dict(), "parameters": count(network)}
+        return PatchModel(network, made, labels, True, facts)
+
+
+class PatchSegmenter(Segmenter):
+    """A 3-D network in windows over a working grid, behind body network and region check.
+
+    Args:
+        model: the network.
+        device: ``auto``, ``cpu``, ``cuda``, …
+        precision: ``auto``, ``float32`` or ``bfloat16`` for the network.
+        region_check: ``on`` or ``off`` (docs/regions.md); never with an untrained network.
+        overlap: of neighbouring windows, part of their length.
+        blend: ``gaussian`` or ``hann``.
+    """
+
+    def __init__(
+        self,
+        model: PatchModel,
+        device: str,
+        precision: str,
+        region_check: str | bool,
+        overlap: float,
+        blend: Blend,
+    ) -> None:
+        given = model.variant.given(float(overlap), blend)
+        self._levels = level_network(region_check, random=model.random)
+        self._device = resolve_device(device)
+        self._dtype = resolve_precision(precision, self._device)
+        self._body = None if model.random else body.shipped(self._device, self._dtype)
+        self.label_set = model.label_set
+        self.tags = Tags(stochastic=model.variant.dropout > 0)
+        self._variant = model.variant
+        network = _ready(model.network, self._device, self._dtype)
+        self._sweep = PatchSweep(network, len(self.labels), given, self._device, self._dtype)
+        self._facts = {
+            **model.facts,
+            "overlap": given.overlap,
+            "blend": given.blend,
+            "device": str(self._device),
+            "precision": str(self._dtype).removeprefix("torch."),
+            "region_check": self._levels is not None,
+        }
+
+    def describe(self) -> Mapping[str, Any]:
+        """Weights, variant, number of parameters, windows, device and precision."""
+        return self._facts
+
+    def prepare(self, image: Volume) -> Sequence[Volume]:
+        """One volume at the variant's spacing, cropped to the body; outside of it there is air."""
+        work = body_on_grid(
+            image,
+            self._variant.spacing_mm,
+            self._body,
+            self._levels,
+            self.label_set,
+            self._device,
+            self._dtype,
+        )
+        return (cropped(work, tuple(side // MARGIN for side in self._variant.window)),)
+
+    def regions(self, image: Volume) -> Sequence[Region]:
+        """Slabs as high as the step from one layer of windows to the next."""
+        return self._sweep.regions(image)
+
+    def draw(self, image: Volume, region: Region, *, index: int, seed: int) -> Tensor:
+        """Blended softmax of one pass over the windows that reach into the region."""
+        return self._sweep.draw(image, region, index=index, seed=seed)
+
+
+def cropped(work: Stack, margin: tuple[int, ...]) -> Stack:
+    """The part of a working grid around its mask (Kim 2024's foreground crop), read-only.
+
+    Read-only, so that the sweep may remember what it has computed of it. A grid is an affine: the
+    way back from a crop is that of any other grid.
+
+    Args:
+        work: a working grid; with an empty mask it stays whole.
+        margin: voxels to leave around the mask along each axis, where there are any.
+    """
+    box = None if work.mask is None else foreground_box(work.mask)
+    if box is not None:
+        wide = tuple(
+            slice(max(0, part.start - more), min(length, part.stop + more))
+            for part, more, length in zip(box, margin, work.data.shape, strict=True)
+        )
+        affine = work.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ [part.start for part in wide]
+        assert work.mask is not None
+        work = replace(
+            work,
+            data=work.data[wide].copy(order="K"),
+            affine=affine,
+            mask=work.mask[wide].copy(order="K"),
+            permitted=None if work.permitted is None else work.permitted[wide[2]],
+        )
+    for array in (work.data, work.mask):
+        if array is not None:
+            array.flags.writeable = False
+    return work
+
+
+def _ready(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Evaluation mode, dropout sites numbered.
+
+    Channels last only in 16 bits: in float32 it is no faster on a CPU, and its group normalisation
+    sums less exactly.
+    """
+    number_sites(network.eval())
+    layout = torch.contiguous_format if dtype == torch.float32 else torch.channels_last_3d
+    return network.to(device, dtype, memory_format=layout)  # type: ignore[call-overload, no-any-return]
