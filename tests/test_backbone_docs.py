@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mskt.core.anatomy import label_set
-from mskt.networks.slice_segmenter import PART
+from mskt.networks.family import PART
 from mskt.testing import run_checks
 from mskt.training.cases import TrainingCase
 from mskt.training.losses import segmentation_loss

@@ -155,7 +155,7 @@ def test_a_part_in_view_has_a_density_but_no_volume() -> None:
     assert rows["muscle", "right", "volume"].status == "ok"
     assert rows["muscle", "right", "volume"].value is not None
     assert rows["muscle", "both", "volume"].status == "truncated"
-    assert rows["spine", "both", "volume"].status == "absent_prediction"
+    assert rows["spine", "both", "volume"].status == "truncated"  # it may lie beyond
 
 
 def test_sides_that_are_not_known_are_not_called_absent() -> None:

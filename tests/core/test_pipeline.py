@@ -111,3 +111,27 @@ def test_progress_ends_after_it_began():
     assert seen[-1][0] == "post-process"
     parts = [part for stage, part in seen if stage == "segment"]
     assert parts == sorted(parts)
+
+
+class Narrow(ByIntensity):
+    """The same, with a grid that ends in the middle of the body; says how far it is."""
+
+    def prepare_reporting(self, image, tell):
+        tell(0.5)
+        (work,) = self.prepare(image)
+        half = work.data.shape[2] // 2
+        return (Volume(np.ascontiguousarray(work.data[:, :, :half]), work.affine),)
+
+
+def test_what_may_lie_beyond_the_grid_of_a_segmenter_is_truncated_not_absent():
+    image = scan(affine((1, 1, 1)))
+    heard = []
+    result = segment_case(
+        image, Narrow(), DeterministicEstimator(), progress=lambda *said: heard.append(said)
+    )
+    psoas = next(s.index for s in ByIntensity.label_set.structures if s.name == "psoas_major")
+    assert {(FEMUR, "right"), (FEMUR, "left"), (psoas, "left"), (psoas, "both")} <= result.truncated
+    assert any("psoas_major" in note for note in result.notes)
+    assert ("prepare", 0.5) in heard
+    whole = segment_case(image, ByIntensity(), DeterministicEstimator())
+    assert (psoas, "both") not in whole.truncated

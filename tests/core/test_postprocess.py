@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from mskt.core.anatomy import LabelSet, Structure, label_set
 from mskt.core.foreground import foreground_box, slabs
-from mskt.core.postprocess import keep_largest, truncated
+from mskt.core.postprocess import keep_largest, truncated, without_voxels
 from mskt.core.sides import LEFT, RIGHT, Midplane, estimate_midplane, separate_sides
 from mskt.core.volume import Grid
 
@@ -273,3 +273,22 @@ def test_foreground_box_is_tight(labels: np.ndarray) -> None:
     assert [(p.start, p.stop) for p in box] == list(
         zip(places.min(axis=0), places.max(axis=0) + 1, strict=True)
     )
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    hnp.arrays(np.uint8, (5, 4, 6), elements=st.integers(0, 3)),
+    hnp.arrays(np.uint8, (5, 4, 6), elements=st.integers(0, 2)),
+)
+def test_what_has_no_voxels_is_named_by_side(labels, sides) -> None:
+    names = LabelSet("three", tuple(Structure(n, f"s{n}") for n in (1, 2, 3)))
+    want = set()
+    for index in (1, 2, 3):
+        here = labels == index
+        want |= {
+            (index, side)
+            for side, n in (("right", 1), ("left", 2))
+            if not (here & (sides == n)).any()
+        }
+        want |= set() if here.any() else {(index, "both")}
+    assert without_voxels(labels, sides, names) == want

@@ -3,7 +3,8 @@
 from torch import nn
 
 from mskt.core.dropout import McDropout
-from mskt.networks.slice_segmenter import SliceFamily, SliceSegmenter
+from mskt.networks.family import Family
+from mskt.networks.slice_segmenter import SliceSegmenter
 from mskt.networks.slice_variant import SliceVariant
 from mskt.training.slice_networks import family_tasks
 
@@ -26,7 +27,7 @@ class Dilated(nn.Module):
 
 
 VARIANT = SliceVariant(dropout=0.2, context=1, spacing_mm=(2.0, 2.0, 3.0))
-FAMILY = SliceFamily("dilated", {"compact": VARIANT}, Dilated)
+FAMILY = Family("dilated", {"compact": VARIANT}, Dilated)
 
 
 def segmenter(weights="", variant="", label_set="", device="auto", precision="auto"):

@@ -79,7 +79,8 @@ def assess(
 
     Returns:
         Rows in the order of the label set, then left, right, both, then metrics. A structure or
-        side without voxels has empty values and the status ``absent_prediction``. Rows of
+        side without voxels has empty values and the status ``absent_prediction``, or ``truncated``
+        where it may lie beyond the field of view. Rows of
         ``normalized_volume`` exist only where the height is known. Where the sides of paired
         structures could not be told, only ``both`` is described.
 
@@ -95,7 +96,7 @@ def assess(
         for side, codes in _sides_of(structure, sided):
             present = sums.voxels[structure.index, codes].sum() > 0
             status = "ok" if present else "absent_prediction"
-            if present and (structure.index, side) in truncated:
+            if (structure.index, side) in truncated:
                 status = "truncated"
             for metric, value, its_unit in _describe(
                 sums,

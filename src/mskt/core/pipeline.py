@@ -23,7 +23,7 @@ from mskt.core.interfaces import (
     Segmenter,
     UncertaintyEstimator,
 )
-from mskt.core.postprocess import cut_by_grid, ends_inside, truncated
+from mskt.core.postprocess import cut_by_grid, ends_inside, truncated, without_voxels
 from mskt.core.postprocess import keep_largest as keep_largest_components
 from mskt.core.sides import separate_sides
 from mskt.core.volume import Labels, Volume
@@ -45,7 +45,8 @@ class CaseResult:
         uncertainty: float32, one value a voxel, 0 where nothing was segmented.
         measure, unit: what the uncertainty is.
         truncated: (index, side) of structures that touch the border of the field of view: of the
-            image, or of a working grid that ends inside the body.
+            image, or of a working grid that ends inside the body; and of those that were not found
+            where a working grid ends so, since they may lie beyond.
         seconds: wall time by stage.
         removed: voxels taken away from each structure as not belonging to its largest component.
     """
@@ -150,6 +151,8 @@ def segment_case(
         cut = truncated(labels, sides, segmenter.label_set) | cut_by_grid(
             labels, sides, segmenter.label_set, ends
         )
+        if ends:  # what was not found may lie beyond
+            cut |= without_voxels(labels, sides, segmenter.label_set)
     return CaseResult(
         labels=Labels(labels, image.affine, segmenter.label_set),
         sides=sides,

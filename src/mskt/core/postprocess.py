@@ -146,6 +146,25 @@ def cut_by_grid(
     return frozenset(found)
 
 
+def without_voxels(
+    labels: NDArray[np.uint8], sides: NDArray[np.uint8], label_set: LabelSet
+) -> frozenset[tuple[int, str]]:
+    """Structures and sides of which no voxel was found, as :func:`truncated` names them."""
+    found: set[tuple[int, str]] = set()
+    codes = np.zeros(256 * 3, np.int64)
+    for part in slabs(labels):
+        of_part = labels[part].astype(np.int64) * 3 + sides[part]
+        codes += np.bincount(of_part.ravel(), minlength=codes.size)
+    for index in label_set.by_index:
+        counts = codes[3 * index : 3 * index + 3]
+        found |= {
+            (index, side) for side, n in zip(SIDE_NAMES[1:], counts[1:], strict=True) if not n
+        }
+        if not counts.any():
+            found.add((index, "both"))
+    return frozenset(found)
+
+
 def _cut(
     labels: NDArray[np.uint8], sides: NDArray[np.uint8], label_set: LabelSet
 ) -> set[tuple[int, str]]:

@@ -135,8 +135,13 @@ def _separable(data: FloatArray, source: Grid, target: Grid, fill: float) -> Flo
 
 
 def _general(data: FloatArray, source: Grid, target: Grid, fill: float) -> FloatArray:
-    """Trilinear sampling for rotated grids, a slab at a time; smoothed first where it is coarser."""
+    """Trilinear sampling for rotated grids, a few slices at a time; smoothed first where it is coarser.
+
+    Places up to half a voxel outside the field of view take the value at its border.
+    """
+    import torch
     from scipy import ndimage
+    from torch.nn import functional
 
     ratio = (
         np.asarray(target.spacing_mm)
@@ -148,16 +153,21 @@ def _general(data: FloatArray, source: Grid, target: Grid, fill: float) -> Float
     )
     sigma = [0.4 * np.sqrt(max(0.0, float(r) ** 2 - 1)) for r in ratio]
     smooth = ndimage.gaussian_filter(data, sigma, truncate=3) if max(sigma) > 0.2 else data
-    matrix = np.linalg.inv(source.affine) @ target.affine
+    volume = torch.from_numpy(np.ascontiguousarray(smooth, np.float32))[None, None]
+    matrix = torch.from_numpy(np.linalg.inv(source.affine) @ target.affine)
+    size = torch.tensor(source.shape, dtype=torch.float64)
+    i, j = (torch.arange(n, dtype=torch.float64) for n in target.shape[:2])
+    plane = matrix[:3, 0] * i[:, None, None] + matrix[:3, 1] * j[None, :, None] + matrix[:3, 3]
     out = np.empty((target.shape[2], target.shape[0], target.shape[1]), np.float32)
     for k in range(target.shape[2]):
-        offset = matrix[:3, 3] + matrix[:3, 2] * k
-        index = (
-            matrix[:3, 0, None, None] * np.arange(target.shape[0])[None, :, None]
-            + matrix[:3, 1, None, None] * np.arange(target.shape[1])[None, None, :]
-            + offset[:, None, None]
+        index = plane + matrix[:3, 2] * k
+        inside = ((index >= -0.5) & (index <= size - 0.5)).all(dim=-1)
+        # grid_sample counts from -1 to 1 between the outer faces, last axis first
+        places = ((2 * index + 1) / size - 1).flip(-1).float()[None, None]
+        sampled = functional.grid_sample(
+            volume, places, mode="bilinear", padding_mode="border", align_corners=False
         )
-        ndimage.map_coordinates(smooth, index, output=out[k], order=1, cval=fill)
+        out[k] = torch.where(inside, sampled[0, 0, 0], fill).numpy()
     return out.transpose(1, 2, 0)
 
 

@@ -11,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mskt.core.dropout import number_sites
 from mskt.core.errors import WeightsError
+from mskt.core.slicewise import SliceNetwork
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -49,6 +50,14 @@ def for_inference(network: _Network, device: torch.device, dtype: torch.dtype) -
         if isinstance(module, nn.Sequential):
             _fold(module)
     return network.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def slice_network(network: nn.Module, device: torch.device, dtype: torch.dtype) -> SliceNetwork:
+    """:func:`for_inference` of a network for :class:`~mskt.core.slicewise.SliceSweep`."""
+    ready: nn.Module = for_inference(network, device, dtype)
+    if not isinstance(ready, SliceNetwork):
+        raise TypeError(f"{type(network).__name__} lacks stem, after_stem or multiple")
+    return ready
 
 
 def _fold(sequence: nn.Sequential) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from mskt.core.anatomy import LabelSet, label_set
 from mskt.core.device import resolve_device, resolve_precision
 from mskt.core.dropout import number_sites
 from mskt.core.foreground import foreground_box
@@ -18,95 +17,19 @@ from mskt.core.patchwise import Blend, PatchSweep
 from mskt.core.viewcheck import Stack, level_network
 from mskt.core.volume import Volume
 from mskt.networks import body
+from mskt.networks.family import Model
 from mskt.networks.foreground import body_on_grid
-from mskt.networks.inference import count, filled
-from mskt.networks.loading import RANDOM, load, random_facts
 from mskt.networks.patch_variant import PatchVariant
-from mskt.networks.slice_variant import named
 
-PART: Final = "muscles"
-"""Prefix of the tensors in a file of weights."""
-UNTRAINED: Final = "tiny"
-"""The variant that random weights fill where none is named: checks take seconds."""
 MARGIN: Final = 8
 """Of a window, the part that a crop leaves around the body: one eighth on each side."""
-
-
-@dataclass(frozen=True)
-class PatchModel:
-    """A 3-D network in one of its sizes, with or without trained weights.
-
-    Attributes:
-        network: maps ``(1, 1, *window)`` to logits.
-        variant: its input.
-        label_set: its classes.
-        random: it is untrained.
-        facts: for ``run.json``.
-    """
-
-    network: nn.Module
-    variant: PatchVariant
-    label_set: LabelSet
-    random: bool
-    facts: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class PatchFamily:
-    """The sizes of one network.
-
-    Attributes:
-        segmenter: its name.
-        variants: by name; one is :data:`UNTRAINED`.
-        build: the network of a variant and a number of classes, untrained.
-        default_weights: taken where the user names none.
-        default_labels: name of the label set of untrained networks where the user names none.
-    """
-
-    segmenter: str
-    variants: Mapping[str, PatchVariant]
-    build: Callable[[Any, int], nn.Module]
-    default_weights: str
-    default_labels: str = "msk22"
-
-    def load(self, weights: str, variant: str, label_set_name: str) -> PatchModel:
-        """The model that a user asked for.
-
-        Args:
-            weights: name or path, empty for the default, or ``random``.
-            variant: name of the size; must agree with the weights where both are given.
-            label_set_name: likewise.
-        """
-        if weights == RANDOM:
-            labels = label_set(label_set_name or self.default_labels)
-            return self._random(variant or UNTRAINED, labels)
-        loaded = load(
-            weights or self.default_weights,
-            self.segmenter,
-            {"variant": (variant, "variant_name"), "--label-set": (label_set_name, "label_set")},
-        )
-        type_of_variant = type(self.variants[UNTRAINED])
-        made = type_of_variant.from_dict(loaded.card["variant"])
-        network = self.build(made, len(loaded.label_set.names) + 1)
-        filled(network, loaded.tensors, f"{PART}.", loaded.info.name)
-        facts = {**loaded.facts, **made.as_dict(), "parameters": count(network)}
-        return PatchModel(network, made, loaded.label_set, False, facts)
-
-    def _random(self, name: str, labels: LabelSet) -> PatchModel:
-        """Untrained, with the same values every time."""
-        made: PatchVariant = named(name, self.variants, self.segmenter)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = self.build(made, len(labels.names) + 1)
-        facts = {**random_facts(name, labels), **made.as_dict(), "parameters": count(network)}
-        return PatchModel(network, made, labels, True, facts)
 
 
 class PatchSegmenter(Segmenter):
     """A 3-D network in windows over a working grid, behind body network and region check.
 
     Args:
-        model: the network.
+        model: the network; maps ``(N, 1, *window)`` to logits.
         device: ``auto``, ``cpu``, ``cuda``, …
         precision: ``auto``, ``float32`` or ``bfloat16`` for the network.
         region_check: ``on`` or ``off`` (docs/regions.md); never with an untrained network.
@@ -116,21 +39,21 @@ class PatchSegmenter(Segmenter):
 
     def __init__(
         self,
-        model: PatchModel,
+        model: Model,
         device: str,
         precision: str,
         region_check: str | bool,
         overlap: float,
         blend: Blend,
     ) -> None:
-        given = model.variant.given(float(overlap), blend)
+        self._variant: PatchVariant = model.variant
+        given = self._variant.given(float(overlap), blend)
         self._levels = level_network(region_check, random=model.random)
         self._device = resolve_device(device)
         self._dtype = resolve_precision(precision, self._device)
         self._body = None if model.random else body.shipped(self._device, self._dtype)
         self.label_set = model.label_set
         self.tags = Tags(stochastic=model.variant.dropout > 0)
-        self._variant = model.variant
         network = _ready(model.network, self._device, self._dtype)
         self._sweep = PatchSweep(network, len(self.labels), given, self._device, self._dtype)
         self._facts = {

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
 
 from mskt.core.patchwise import Blend, PatchInput
+from mskt.networks.variant import Variant
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatchVariant:
+class PatchVariant(Variant):
     """The input of a 3-D segmenter, and how much of the network is dropped; as Kim 2024 has it.
 
     Attributes:
-        dropout: probability of the network's dropout; 0 in the paper.
+        dropout: see :class:`~mskt.networks.variant.Variant`; 0 in the paper.
         spacing_mm: working grid along right, anterior, superior.
         window: voxels that the network takes along each axis.
         hu_window, gamma: see :func:`mskt.core.intensity.brightness`.
     """
 
-    dropout: float = 0.0
     spacing_mm: tuple[float, float, float] = (1.5, 1.5, 2.0)
     window: tuple[int, int, int] = (96, 96, 96)
     hu_window: tuple[float, float] = (-57.0, 164.0)
@@ -40,15 +38,3 @@ class PatchVariant:
             )
         )
         return x, y, z
-
-    def as_dict(self) -> dict[str, Any]:
-        """For model cards and ``run.json``."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`as_dict` after a journey through JSON."""
-        plain: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
-        }
-        return cls(**plain)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
 
-from mskt.core.anatomy import suggestion
-from mskt.core.errors import UsageError
 from mskt.core.slicewise import SliceInput
 from mskt.networks.backbone import BackboneUNet
 from mskt.networks.unet import BayesianUNet
+from mskt.networks.variant import Variant
 
-DEFAULT_VARIANT = "compact"
 PAPER_SPACING_MM = (360 / 512, 360 / 512, 1.0)
 """Hiasa 2020: 512 × 512 pixels for 360 × 360 mm, slices of 1 mm."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SliceVariant:
+class SliceVariant(Variant):
     """The input of a 2-D segmenter, and how much of the network is dropped.
 
     Attributes:
@@ -58,18 +54,6 @@ class SliceVariant:
         x, y, _ = self.spacing_mm
         return (round(384 / x / 16) * 16, round(288 / y / 16) * 16, 96)
 
-    def as_dict(self) -> dict[str, Any]:
-        """For model cards and ``run.json``."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`as_dict` after a journey through JSON."""
-        plain: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
-        }
-        return cls(**plain)
-
 
 @dataclass(frozen=True, kw_only=True)
 class UNetVariant(SliceVariant):
@@ -104,16 +88,3 @@ def build_unet(variant: UNetVariant, classes: int) -> BayesianUNet | BackboneUNe
         batch_norm=variant.batch_norm,
         dropout=variant.dropout,
     )
-
-
-def named(name: str, variants: Mapping[str, Any], segmenter: str) -> Any:
-    """The variant of that name.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if name not in variants:
-        raise UsageError(
-            "", f"no variant of {segmenter} named {name!r}.", suggestion(name, tuple(variants))
-        )
-    return variants[name]

@@ -7,14 +7,14 @@ from functools import partial
 from typing import Any
 
 from mskt.core.anatomy import LabelSet
-from mskt.networks.patch_segmenter import PART, PatchFamily
+from mskt.networks.family import PART, Family
 from mskt.networks.patch_variant import PatchVariant
-from mskt.networks.slice_variant import DEFAULT_VARIANT, named
+from mskt.networks.variant import DEFAULT_VARIANT
 from mskt.training.patches import PatchTask
 from mskt.training.slice_networks import check_options
 
 
-def patch_task(family: PatchFamily, label_set: LabelSet, options: Mapping[str, Any]) -> PatchTask:
+def patch_task(family: Family, label_set: LabelSet, options: Mapping[str, Any]) -> PatchTask:
     """The task of a 3-D network.
 
     Args:
@@ -24,7 +24,7 @@ def patch_task(family: PatchFamily, label_set: LabelSet, options: Mapping[str, A
     """
     check_options(family.segmenter, options, ("variant",))
     name = str(options.get("variant", DEFAULT_VARIANT))
-    variant: PatchVariant = named(name, family.variants, family.segmenter)
+    variant: PatchVariant = family.variant(name)
     return PatchTask(
         PART,
         partial(family.build, variant, len(label_set.names) + 1),

@@ -10,8 +10,9 @@ from torch import nn
 
 from mskt.core.anatomy import LabelSet, suggestion
 from mskt.core.errors import UsageError
-from mskt.networks.slice_segmenter import PART, SliceFamily
-from mskt.networks.slice_variant import DEFAULT_VARIANT, SliceVariant
+from mskt.networks.family import PART, Family
+from mskt.networks.slice_variant import SliceVariant
+from mskt.networks.variant import DEFAULT_VARIANT
 from mskt.training.slices import SliceTask
 
 
@@ -31,9 +32,9 @@ def check_options(segmenter: str, options: Mapping[str, Any], known: tuple[str, 
 
 
 def family_tasks(
-    family: SliceFamily, label_set: LabelSet, options: Mapping[str, Any]
+    family: Family, label_set: LabelSet, options: Mapping[str, Any]
 ) -> Sequence[SliceTask]:
-    """The one part of a segmenter that is a :class:`~mskt.networks.slice_segmenter.SliceFamily`.
+    """The one part of a segmenter that is a :class:`~mskt.networks.family.Family` of 2-D networks.
 
     Args:
         family: its networks.

@@ -7,6 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mskt.core.anatomy import label_set
 from mskt.core.errors import InputError, UsageError
@@ -14,7 +16,7 @@ from mskt.core.interfaces import Region, ReportsPreparation
 from mskt.core.pipeline import segment_case
 from mskt.core.registry import registry
 from mskt.core.volume import Grid, Volume
-from mskt.plugins.baselines.multi_atlas import MultiAtlas, fusion
+from mskt.plugins.baselines.multi_atlas import MultiAtlas, affine, fusion, hierarchy
 from mskt.plugins.baselines.multi_atlas.placing import initial, place
 from mskt.testing import parametrize_with_checks, phantoms
 from mskt.training.losses import IGNORED
@@ -129,11 +131,80 @@ def test_a_part_is_laid_on_its_part():
     moved, _ = person(1.1, 12.0)
     first = place(whole.data, whole.mask, (8.0, 8.0, 8.0), None)
     second = place(moved.data, moved.mask, (8.0, 8.0, 8.0), None)
-    scale, shift = initial(first, second)
-    middle = np.array([21.5, 14.5, 5.5]) * 8
-    assert scale[0] == pytest.approx(1.1, abs=0.05)
-    assert (scale * middle + shift - middle)[0] == pytest.approx(12 * 1.1, abs=6)
-    assert shift[2] == pytest.approx(0.0, abs=1e-6)
+    start = initial(first, second)
+    middle = np.array([[21.5], [14.5], [5.5]]) * 8
+    assert start.matrix[0, 0] == pytest.approx(1.1, abs=0.05)
+    assert (start(middle) - middle)[0, 0] == pytest.approx(12 * 1.1, abs=6)
+    assert start.shift[2] == pytest.approx(0.0, abs=1e-6)
+    assert initial(first, second, 20.0).shift[2] == pytest.approx(20.0)
+
+
+def test_affine_finds_what_was_done_and_takes_nothing_else():
+    """A box with a bar through it, sheared, stretched and moved; then something unlike it."""
+    step = (5.0, 5.0, 5.0)
+    truth = affine.Affine(
+        np.array([[1.1, 0.06, 0.0], [0.0, 0.92, 0.05], [0.0, -0.04, 1.08]]),
+        np.array([-9.0, 14.0, 6.0]),
+    )
+
+    def solid(places: np.ndarray) -> np.ndarray:
+        x, y, z = places
+        body = (abs(x - 140) < 90) & (abs(y - 110) < 60) & (abs(z - 150) < 100)
+        bar = (abs(x - 110) < 25) & (abs(y - 120) < 20) & (abs(z - 130) < 60)
+        return np.where(bar, 300.0, np.where(body, 30.0, -400.0)).astype(np.float32)
+
+    places = np.indices((56, 44, 60)).reshape(3, -1) * 5.0
+    moving = solid(places).reshape(56, 44, 60)
+    fixed = solid(truth(places)).reshape(56, 44, 60)
+    still = affine.Affine(np.eye(3), np.zeros(3))
+    found = affine.fitted(fixed, moving, step, still)
+    within = places[:, fixed.ravel() > 0]
+    away = np.linalg.norm(found(within) - truth(within), axis=0)
+    assert away.mean() < 3.0 < np.linalg.norm(within - truth(within), axis=0).mean()
+    nothing = affine.fitted(fixed, np.full_like(moving, -400), step, still)
+    np.testing.assert_allclose(nothing.matrix, np.eye(3), atol=1e-9)
+    far = affine.Affine(np.eye(3), np.array([0.0, 0.0, 5000.0]))
+    assert affine.fitted(fixed, moving, step, far) is far
+
+
+@given(
+    seed=st.integers(0, 1000),
+    shape=st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 14)),
+)
+@settings(max_examples=15, deadline=None)
+def test_affine_stays_within_its_bounds_whatever_it_sees(seed, shape):
+    rng = np.random.default_rng(seed)
+    fixed, moving = (rng.normal(0, 200, shape).astype(np.float32) for _ in range(2))
+    found = affine.fitted(fixed, moving, (8.0,) * 3, affine.Affine(np.eye(3), np.zeros(3)))
+    most = affine.STRETCH_MM / affine.RADIUS_MM
+    assert np.abs(found.matrix - np.eye(3)).max() <= most + 1e-9
+
+
+def test_the_start_that_looks_alike_is_taken():
+    moving, _ = person(1.0, shape=(44, 30, 40))
+    fixed = moving.data[:, :, 22:36]
+    tries = [affine.Affine(np.eye(3), np.array([0.0, 0.0, 8.0 * n])) for n in (2, 10, 22, 39)]
+    assert affine.best_start(fixed, moving.data, (8.0,) * 3, tries) is tries[2]
+
+
+def test_what_no_atlas_shows_is_said(tmp_path):
+    """A patient seen further than all atlases: nothing is found there, and a note tells."""
+    write(tmp_path, "short", *person(1.0, shape=(44, 30, 12)))
+    image, _ = person(1.0, shape=(44, 30, 30))
+    work = MultiAtlas(str(tmp_path), **QUICK).prepare(image)[0]
+    assert any("none of the 1 atlases shows" in note for note in work.notes)
+    assert (work.labels[0, ..., :6][image.mask[..., :6]] == IGNORED).all()
+
+
+def test_every_voxel_of_the_object_gets_its_nearest_structure():
+    """Atlases that see a thin muscle beside the patient's would lose to the background."""
+    labels = np.zeros((12, 4, 4), np.uint8)
+    labels[2], labels[9], labels[11] = 1, 2, IGNORED
+    whole = np.zeros(labels.shape, bool)
+    whole[1:6] = True
+    found = hierarchy.named(labels, whole, (4.0, 4.0, 4.0))[:, 0, 0].tolist()
+    assert found == [0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, IGNORED]
+    assert (hierarchy.named(labels * 0, whole, (4.0, 4.0, 4.0)) == 0).all()
 
 
 def test_nobody_in_view_gives_background(segmenter):
@@ -201,7 +272,8 @@ def _kit_environment(tmp_path_factory):
 
 def of_kit() -> MultiAtlas:
     """Two small atlases as an ensemble; the kit also builds in other processes."""
-    return MultiAtlas(os.environ["MSKT_TEST_ATLASES"], members=True, **QUICK)
+    coarse = QUICK | {"spacing_mm": 12.0}
+    return MultiAtlas(os.environ["MSKT_TEST_ATLASES"], members=True, **coarse)
 
 
 @parametrize_with_checks(of_kit, kind="segmenter")

@@ -8,7 +8,7 @@ from mskt.networks.blocks3d import InstanceNorm
 from mskt.networks.inference import count
 from mskt.networks.unet3d import UNet3d
 from mskt.plugins.baselines.unet3d import VARIANTS, training
-from mskt.plugins.baselines.unet3d import UNet3d as Segmenter
+from mskt.plugins.baselines.unet3d import segmenter as unet3d_segmenter
 
 
 def test_size_is_that_of_the_paper():
@@ -45,7 +45,7 @@ def test_windows_fit_the_poolings():
 
 
 def test_segmenter_and_its_training():
-    made = Segmenter(weights="random", device="cpu")
+    made = unet3d_segmenter(weights="random", device="cpu")
     assert made.label_set.name == "msk22"
     assert made.tags.stochastic
     (task,) = training(made.label_set, {"variant": "tiny"})

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from legs_scan import grid, scan
 
-from mskt.core.regions import LEVELS_MM, SliceLevels
+from mskt.core.regions import LEVELS_MM, SliceLevels, standard_mm
 from mskt.core.volume import Grid, Volume
 from mskt.plugins.unet25d.alignment import LOWEST, FieldOfView, in_image, leg_grid, lower_end_mm
 from mskt.plugins.unet25d.femur import shafts
@@ -114,7 +114,7 @@ def test_only_slices_that_the_image_has_are_kept() -> None:
 
 def levels(coordinates: np.ndarray) -> SliceLevels:
     """Certain levels of slices with these body coordinates."""
-    mm = (1 - coordinates) * -440.0
+    mm = standard_mm(coordinates)
     out = np.zeros((len(mm), len(LEVELS_MM)))
     out[np.arange(len(mm)), np.abs(mm[:, None] - LEVELS_MM).argmin(axis=1)] = 1
     return SliceLevels(out)

@@ -14,13 +14,13 @@ from mskt.core.viewcheck import Stack
 from mskt.core.volume import Volume
 from mskt.core.weights import label_facts, save
 from mskt.networks.patch_segmenter import cropped
-from mskt.plugins.baselines.unet3d import UNet3d
+from mskt.plugins.baselines import unet3d
 from mskt.plugins.unetr.network import UNETR
 from mskt.plugins.unetr.segmenter import unetr
 from mskt.plugins.unetr.training import training
 from mskt.plugins.unetr.variants import VARIANTS
 
-MAKERS = {"unetr": unetr, "unet3d": UNet3d}
+MAKERS = {"unetr": unetr, "unet3d": unet3d.segmenter}
 
 
 def untrained(name="unetr", **options) -> Segmenter:
@@ -135,7 +135,7 @@ def test_trained_weights_bring_their_variant(tmp_path):
     with pytest.raises(UsageError, match="'compact' was asked for"):
         unetr(**options, variant="compact")
     with pytest.raises(WeightsError, match="made for segmenter 'unetr'"):
-        UNet3d(**options)
+        unet3d.segmenter(**options)
 
 
 @pytest.mark.parametrize(

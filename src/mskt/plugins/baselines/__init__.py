@@ -27,7 +27,7 @@ def mskt_segmenter() -> Iterable[SegmenterSpec]:
     )
     yield SegmenterSpec(
         name="unet3d",
-        factory=f"{_HERE}.unet3d:UNet3d",
+        factory=f"{_HERE}.unet3d:segmenter",
         summary="3-D U-Net in overlapping boxes (Çiçek 2016; the comparison of Haque 2019, Kim 2024)",
         training=f"{_HERE}.unet3d:training",
     )

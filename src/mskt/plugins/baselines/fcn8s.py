@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from mskt.core.anatomy import LabelSet
 from mskt.core.dropout import McDropout
-from mskt.networks.slice_segmenter import SliceFamily, SliceSegmenter
+from mskt.networks.family import Family
+from mskt.networks.slice_segmenter import SliceSegmenter
 from mskt.networks.slice_variant import SliceVariant
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _enlarge(x: Tensor, times: int) -> Tensor:
     return functional.interpolate(x, scale_factor=times, mode="bilinear", align_corners=False)
 
 
-FAMILY = SliceFamily(NAME, VARIANTS, FCN8s)
+FAMILY = Family(NAME, VARIANTS, FCN8s)
 
 
 def fcn8s(

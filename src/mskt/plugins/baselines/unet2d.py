@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mskt.core.anatomy import LabelSet
-from mskt.networks.slice_segmenter import SliceFamily, SliceSegmenter
+from mskt.networks.family import Family
+from mskt.networks.slice_segmenter import SliceSegmenter
 from mskt.networks.slice_variant import UNetVariant, build_unet
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ VARIANTS: Mapping[str, UNetVariant] = {
 }
 
 
-FAMILY = SliceFamily(NAME, VARIANTS, build_unet, backbones=True)
+FAMILY = Family(NAME, VARIANTS, build_unet, backbones=True)
 
 
 def unet2d(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from mskt.core.anatomy import LabelSet
 from mskt.core.patchwise import Blend
 from mskt.networks import unet3d
-from mskt.networks.patch_segmenter import PatchFamily, PatchSegmenter
+from mskt.networks.family import Family
+from mskt.networks.patch_segmenter import PatchSegmenter
 from mskt.networks.unet3d import UNet3dVariant
 
 if TYPE_CHECKING:
@@ -27,10 +28,19 @@ VARIANTS: Final = {
         spacing_mm=(8.0, 8.0, 6.0), window=(32, 32, 16), levels=3, base=2, dropout=0.1
     ),
 }
-FAMILY: Final = PatchFamily(NAME, VARIANTS, unet3d.UNet3d, "unet3d-compact")
+FAMILY: Final = Family(NAME, VARIANTS, unet3d.UNet3d)
 
 
-class UNet3d(PatchSegmenter):
+def segmenter(
+    weights: str = "",
+    variant: str = "",
+    label_set: str = "",
+    device: str = "auto",
+    precision: str = "auto",
+    region_check: str | bool = "on",
+    overlap: float = 0.5,
+    blend: Blend = "gaussian",
+) -> PatchSegmenter:
     """3-D U-Net in overlapping windows (Çiçek 2016).
 
     Args:
@@ -43,20 +53,8 @@ class UNet3d(PatchSegmenter):
         overlap: of neighbouring windows, part of their length (docs/patches.md).
         blend: weights of a window's voxels, ``gaussian`` or ``hann``.
     """
-
-    def __init__(
-        self,
-        weights: str = "",
-        variant: str = "",
-        label_set: str = "",
-        device: str = "auto",
-        precision: str = "auto",
-        region_check: str | bool = "on",
-        overlap: float = 0.5,
-        blend: Blend = "gaussian",
-    ) -> None:
-        model = FAMILY.load(weights, variant, label_set)
-        super().__init__(model, device, precision, region_check, overlap, blend)
+    model = FAMILY.load(weights, variant, "", label_set)
+    return PatchSegmenter(model, device, precision, region_check, overlap, blend)
 
 
 def training(label_set: LabelSet, options: Mapping[str, Any]) -> Sequence[TrainingTask]:

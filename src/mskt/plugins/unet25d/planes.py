@@ -22,7 +22,7 @@ from mskt.core.interfaces import Region
 from mskt.core.resample import AIR_HU
 from mskt.core.slicewise import SliceNetwork
 from mskt.core.volume import FloatArray, Volume
-from mskt.plugins.unet25d.variants import Variant
+from mskt.plugins.unet25d.variants import PlaneVariant
 
 MARGIN = 4
 """Air around the leg in pixels, so that the skin is not at the edge of what the network sees."""
@@ -67,7 +67,7 @@ class PlaneSweep:
         network: SliceNetwork,
         axis: int,
         classes: int,
-        variant: Variant,
+        variant: PlaneVariant,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:

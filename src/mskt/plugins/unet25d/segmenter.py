@@ -16,14 +16,12 @@ from mskt.core.levelnet import shipped as shipped_levels
 from mskt.core.sweeps import axial_slabs
 from mskt.core.volume import Volume
 from mskt.networks.body import shipped as shipped_body
-from mskt.networks.inference import for_inference
-from mskt.networks.loading import RANDOM
+from mskt.networks.inference import slice_network
 from mskt.plugins.unet25d.alignment import FieldOfView
 from mskt.plugins.unet25d.fusion import FUSIONS
-from mskt.plugins.unet25d.loading import load_ensemble
 from mskt.plugins.unet25d.planes import PlaneSweep, draws
 from mskt.plugins.unet25d.thigh import Finder
-from mskt.plugins.unet25d.variants import PLANES, variant_sizes
+from mskt.plugins.unet25d.variants import FAMILY, PLANES, PlaneVariant, variant_sizes
 
 MEMBERS: Final = ("fused", "planes")
 REGION_BYTES: Final = 400e6
@@ -59,9 +57,9 @@ class UNet25D(Segmenter):
     ) -> None:
         self._members = _chosen("members", members, MEMBERS)
         self._fusion = _fusion(fusion, members)
-        ensemble = load_ensemble(weights, variant, backbone, label_set)
-        made = ensemble.variant
-        self.label_set = ensemble.label_set
+        model = FAMILY.load(weights, variant, backbone, label_set)
+        made: PlaneVariant = model.variant
+        self.label_set = model.label_set
         self.tags = Tags(
             stochastic=made.dropout > 0,
             members=len(PLANES) if members == "planes" else 1,
@@ -69,17 +67,16 @@ class UNet25D(Segmenter):
         )
         where = resolve_device(device)
         dtype = resolve_precision(precision, where)
-        untrained = weights == RANDOM
         self._finder = Finder(
             FieldOfView(made.grid_shape, made.grid_mm),
-            None if untrained else shipped_body(where, dtype),
-            None if untrained else shipped_levels(),
+            None if model.random else shipped_body(where, dtype),
+            None if model.random else shipped_levels(),
             where,
             dtype,
         )
         self._sweeps = [
             PlaneSweep(
-                for_inference(ensemble.networks[plane], where, dtype),
+                slice_network(model.networks[plane], where, dtype),
                 axis,
                 len(self.labels),
                 made,
@@ -89,7 +86,7 @@ class UNet25D(Segmenter):
             for plane, axis in PLANES.items()
         ]
         self._facts = {
-            **ensemble.facts,
+            **model.facts,
             "fusion": self._fusion,
             "members": members,
             "device": str(where),

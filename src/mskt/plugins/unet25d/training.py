@@ -17,13 +17,12 @@ from mskt.core.intensity import normalised
 from mskt.core.levelnet import shipped as shipped_levels
 from mskt.core.resample import AIR_HU, resample_labels
 from mskt.core.volume import FloatArray, Grid, Volume
-from mskt.networks.slice_variant import named
+from mskt.networks.variant import DEFAULT_VARIANT
 from mskt.plugins.unet25d.alignment import FieldOfView, leg_grid, on_grid
 from mskt.plugins.unet25d.legs import Leg
-from mskt.plugins.unet25d.loading import DEFAULT_VARIANT, NAME
 from mskt.plugins.unet25d.planes import with_neighbours
 from mskt.plugins.unet25d.thigh import Finder, Found
-from mskt.plugins.unet25d.variants import PLANES, VARIANTS, Variant, build
+from mskt.plugins.unet25d.variants import FAMILY, PLANES, PlaneVariant, build
 from mskt.training.augment import draw_placement, take
 from mskt.training.cases import TrainingCase
 from mskt.training.losses import IGNORED
@@ -43,9 +42,9 @@ def training(label_set: LabelSet, options: Mapping[str, Any]) -> Sequence[Traini
         label_set: classes of the networks.
         options: ``variant`` (``compact`` if not given) and ``backbone``.
     """
-    check_options(NAME, options, ("variant", "backbone"))
-    name = str(options.get("variant", DEFAULT_VARIANT))
-    made: Variant = replace(named(name, VARIANTS, NAME), backbone=str(options.get("backbone", "")))
+    check_options(FAMILY.segmenter, options, ("variant", "backbone"))
+    name = str(options.get("variant") or DEFAULT_VARIANT)
+    made: PlaneVariant = FAMILY.variant(name, str(options.get("backbone", "")))
     shape = tuple(round(mm / step / 2) * 2 for mm, step in zip(CASE_MM, made.grid_mm, strict=True))
     return [
         PlaneTask(
@@ -74,7 +73,7 @@ class PlaneTask(TrainingTask):
     name: str
     network: Callable[[], nn.Module]
     label_set: LabelSet
-    variant: Variant
+    variant: PlaneVariant
     spacing_mm: tuple[float, float, float]
     shape: tuple[int, int, int]
     card: Mapping[str, Any] = field(default_factory=dict)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Self
+from dataclasses import dataclass
+from typing import Final
 
 import torch
 
 from mskt.networks.backbone import BackboneUNet
+from mskt.networks.family import Family
 from mskt.networks.inference import count
+from mskt.networks.variant import Variant
 from mskt.plugins.unet25d.network import TwoSkipUNet
 
 PLANES: Final[Mapping[str, int]] = {"axial": 2, "coronal": 1, "sagittal": 0}
 """Which axis of a leg's grid runs across the slices of a plane."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Variant:
+@dataclass(frozen=True, kw_only=True)
+class PlaneVariant(Variant):
     """Everything that fixes the networks and the grid that they work on.
 
     Attributes:
@@ -47,34 +49,22 @@ class Variant:
         """Distance of the neighbours in slices across ``axis``."""
         return max(1, round(self.neighbour_mm / self.grid_mm[axis]))
 
-    def as_dict(self) -> dict[str, Any]:
-        """For model cards and ``run.json``."""
-        return asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`as_dict` after a journey through JSON."""
-        plain: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
-        }
-        return cls(**plain)
-
-
-VARIANTS: Final[Mapping[str, Variant]] = {
+VARIANTS: Final[Mapping[str, PlaneVariant]] = {
     # For two CPU cores: narrow, two coarser resolutions without skips instead.
-    "compact": Variant(widths=(24, 48, 96, 96)),
+    "compact": PlaneVariant(widths=(24, 48, 96, 96)),
     # Haque 2019: two skips, no dropout. Widths are ours; Ronneberger's halved.
-    "haque": Variant(widths=(32, 64, 128), batch_norm=False, dropout=0.0),
+    "haque": PlaneVariant(widths=(32, 64, 128), batch_norm=False, dropout=0.0),
     # The same with dropout by the rule of Hiasa 2020, for Monte Carlo dropout.
-    "haque-bayes": Variant(widths=(32, 64, 128), dropout=0.5),
+    "haque-bayes": PlaneVariant(widths=(32, 64, 128), dropout=0.5),
     # For checks of the machinery: seconds where the others take minutes.
-    "tiny": Variant(
+    "tiny": PlaneVariant(
         widths=(8, 8, 8), grid_shape=(64, 64, 90), grid_mm=(4.0, 4.0, 4.0), neighbour_mm=8.0
     ),
 }
 
 
-def build(variant: Variant, classes: int) -> TwoSkipUNet | BackboneUNet:
+def build(variant: PlaneVariant, classes: int) -> TwoSkipUNet | BackboneUNet:
     """An untrained network of one plane."""
     if variant.backbone:
         return BackboneUNet(variant.backbone, 3, classes, variant.dropout)
@@ -94,3 +84,14 @@ def variant_sizes() -> dict[str, str]:
         with torch.device("meta"):
             sizes[name] = f"3 × {count(build(made, 11)) / 1e6:.2f} M parameters"
     return sizes
+
+
+FAMILY: Final = Family(
+    "unet25d",
+    VARIANTS,
+    build,
+    default_weights="unet25d-compact",
+    parts=tuple(PLANES),
+    backbones=True,
+    default_labels="thigh10",
+)

@@ -13,8 +13,7 @@ from mskt.core.slicewise import SliceSweep
 from mskt.core.viewcheck import level_network
 from mskt.core.volume import Volume
 from mskt.networks.foreground import body_on_grid
-from mskt.networks.inference import for_inference
-from mskt.networks.loading import RANDOM
+from mskt.networks.inference import for_inference, slice_network
 from mskt.plugins.unet_bayes.cascade import load_cascade, variant_sizes
 
 
@@ -44,8 +43,8 @@ class UNetBayes(Segmenter):
         precision: str = "auto",
         region_check: str | bool = "on",
     ) -> None:
-        self._levels = level_network(region_check, random=weights == RANDOM)
         cascade = load_cascade(weights, variant, backbone, label_set)
+        self._levels = level_network(region_check, random=cascade.body is None)
         self.label_set = cascade.label_set
         self.tags = Tags(stochastic=cascade.variant.dropout > 0, fast_draws=True)
         self._variant = cascade.variant
@@ -53,7 +52,7 @@ class UNetBayes(Segmenter):
         self._dtype = resolve_precision(precision, self._device)
         self._body = cascade.body and for_inference(cascade.body, self._device, self._dtype)
         self._sweep = SliceSweep(
-            for_inference(cascade.muscles, self._device, self._dtype),
+            slice_network(cascade.muscles, self._device, self._dtype),
             len(self.labels),
             cascade.variant.given,
             self._device,

@@ -13,10 +13,7 @@ from torch.nn import functional
 
 from mskt.core.anatomy import LabelSet
 from mskt.networks import body
-from mskt.networks.slice_segmenter import SliceFamily
-from mskt.networks.slice_variant import build_unet
-from mskt.plugins.unet_bayes.cascade import DEFAULT_WEIGHTS
-from mskt.plugins.unet_bayes.variants import VARIANTS
+from mskt.plugins.unet_bayes.variants import FAMILY
 from mskt.training.cases import TrainingCase
 from mskt.training.slice_networks import family_tasks
 from mskt.training.slices import SliceTask
@@ -33,9 +30,8 @@ def training(label_set: LabelSet, options: Mapping[str, Any]) -> Sequence[Traini
         label_set: classes of the Bayesian network.
         options: ``variant`` (``compact`` if not given) and ``backbone``.
     """
-    family = SliceFamily("unet_bayes", VARIANTS, build_unet, backbones=True)
-    skin = BodyTask("body", body.body_network, label_set, fallback=DEFAULT_WEIGHTS)
-    return skin, *family_tasks(family, label_set, options)
+    skin = BodyTask("body", body.body_network, label_set, fallback=FAMILY.default_weights)
+    return skin, *family_tasks(FAMILY, label_set, options)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mskt.networks.slice_variant import UNetVariant
+from mskt.networks.family import Family
+from mskt.networks.slice_variant import UNetVariant, build_unet
 
 VARIANTS: dict[str, UNetVariant] = {
     # Hiasa 2020: about 10 M parameters, no batch normalisation.
@@ -21,3 +22,7 @@ VARIANTS: dict[str, UNetVariant] = {
 }
 PAPER_SIZES = {"5layers": "about 10 M", "6layers": "about 44 M"}
 """Soufi 2024, section 2.3."""
+
+FAMILY = Family(
+    "unet_bayes", VARIANTS, build_unet, default_weights="unet_bayes-compact", backbones=True
+)

@@ -29,5 +29,5 @@ def unetr(
         overlap: of neighbouring windows, part of their length (docs/patches.md).
         blend: weights of a window's voxels, ``gaussian`` or ``hann``.
     """
-    model = FAMILY.load(weights, variant, label_set)
+    model = FAMILY.load(weights, variant, "", label_set)
     return PatchSegmenter(model, device, precision, region_check, overlap, blend)

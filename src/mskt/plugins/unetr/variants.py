@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mskt.networks.patch_segmenter import PatchFamily
+from mskt.networks.family import Family
 from mskt.plugins.unetr.network import UNETR, UnetrVariant
 
 NAME: Final = "unetr"
@@ -34,4 +34,4 @@ VARIANTS: Final = {
         dropout=0.1,
     ),
 }
-FAMILY: Final = PatchFamily(NAME, VARIANTS, UNETR, "unetr-compact", "thigh30")
+FAMILY: Final = Family(NAME, VARIANTS, UNETR, default_labels="thigh30")

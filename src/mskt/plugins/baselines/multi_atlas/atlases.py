@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from mskt.core.anatomy import LabelSet
 from mskt.core.anatomy import label_set as built_in
 from mskt.core.errors import InputError, UsageError
 from mskt.core.foreground import foreground_box
-from mskt.core.volume import FloatArray
+from mskt.core.volume import FloatArray, Grid
+from mskt.networks.body import body_mask
 from mskt.training.cases import TrainingCase
 from mskt.training.datasets import open_data
 from mskt.training.losses import IGNORED
@@ -54,7 +57,11 @@ class Collection:
 
 
 def load(
-    spec: str, label_set: str, spacing_mm: tuple[float, float, float], cache: str = ""
+    spec: str,
+    label_set: str,
+    spacing_mm: tuple[float, float, float],
+    cache: str = "",
+    body: nn.Module | None = None,
 ) -> Collection:
     """Read the atlases of a data set.
 
@@ -63,6 +70,8 @@ def load(
         label_set: name or table; empty takes the structures of ``msk22`` that all atlases tell.
         spacing_mm: of the atlases.
         cache: folder for prepared cases; empty prepares them anew.
+        body: network that finds the body, the same as for the patient: a calibration phantom that
+            one mask has and the other lacks moves the whole registration. None: the cases' own.
 
     Raises:
         UsageError: nothing is named, or an atlas does not tell all of the label set asked for.
@@ -80,7 +89,9 @@ def load(
             seed=0,
             cache=Path(cache or temporary),
         )
-        cases = [(case.known, _atlas(case, n)) for n, case in enumerate(data.cases())]
+        cases = [
+            (one.known, _atlas(one, n, spacing_mm, body)) for n, one in enumerate(data.cases())
+        ]
     found = [(known, atlas) for known, atlas in cases if atlas is not None]
     if not found:
         raise InputError(
@@ -110,16 +121,25 @@ def _voxels(spacing_mm: tuple[float, float, float]) -> tuple[int, int, int]:
     return (x, y, z)
 
 
-def _atlas(case: TrainingCase, number: int) -> Atlas | None:
+def _atlas(
+    case: TrainingCase,
+    number: int,
+    spacing_mm: tuple[float, float, float],
+    network: nn.Module | None,
+) -> Atlas | None:
     """The case without what lies around the body; None if nothing is labelled."""
     labels = np.asarray(case.target)
     labelled = (labels > 0) & (labels != IGNORED)
-    body = np.asarray(case.body) | labelled
-    box = foreground_box(body)
+    inside = np.asarray(case.body)
+    if network is not None:
+        image, grid = case.image.astype(np.float32), Grid(labels.shape, np.diag([*spacing_mm, 1.0]))
+        inside = body_mask(image, grid, network, torch.device("cpu"), torch.float32)
+    inside = inside | labelled
+    box = foreground_box(inside)
     if box is None or not labelled.any():
         return None
-    image = np.where(body[box], case.image[box], -1000).astype(np.float32)
-    return Atlas(case.patient or f"atlas {number}", image, labels[box].copy(), body[box])
+    hu = np.where(inside[box], case.image[box], -1000).astype(np.float32)
+    return Atlas(case.patient or f"atlas {number}", hu, labels[box].copy(), inside[box])
 
 
 def _restricted(atlases: Sequence[Atlas], target: LabelSet, names: Sequence[str]) -> Collection:

@@ -207,7 +207,10 @@ def _odds(atlases: Sequence[Atlas]) -> NDArray[np.float32]:
         for row, inside in enumerate((atlas.labels == 0, atlas.labels > 0)):
             counts[row] += np.bincount(_bins(atlas.image[told & inside]), minlength=counts.shape[1])
     often = counts / counts.sum(axis=1, keepdims=True)
-    return np.clip(often[1] / often[0], 1 / MOST_ODDS, MOST_ODDS).astype(np.float32)
+    odds: NDArray[np.float32] = np.clip(often[1] / often[0], 1 / MOST_ODDS, MOST_ODDS).astype(
+        np.float32
+    )
+    return odds
 
 
 def _bins(image: NDArray[Any]) -> NDArray[np.intp]:
@@ -234,10 +237,10 @@ def _fine(target: Target, whole: NDArray[np.bool_], one: _Aligned, field: sitk.I
         field=field,
     )
     image, labels = _through(target, one.atlas, registration.chain(one.transform, found))
-    return Laid(one.atlas.name, _named(labels, whole, target.spacing_mm), image)
+    return Laid(one.atlas.name, named(labels, whole, target.spacing_mm), image)
 
 
-def _named(
+def named(
     labels: NDArray[np.uint8], whole: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 ) -> NDArray[np.uint8]:
     """The labels with a structure for every voxel of the object, and none elsewhere.

@@ -77,10 +77,11 @@ class MultiAtlas(Segmenter):
         _check(count, select, fusion, spacing_mm, members, body_check)
         self._levels = level_network(region_check, random=False)
         self._spacing = (float(spacing_mm),) * 3
-        found = load(atlases, label_set, self._spacing, cache)
+        self._body = None if body_check in ("off", False) else body.shipped(_CPU, torch.float32)
+        found = load(atlases, label_set, self._spacing, cache, self._body)
         self.label_set = found.label_set
         self._count = min(count, len(found.atlases))
-        self._select, self._fusion, self._own_body = select, fusion, body_check in ("off", False)
+        self._select, self._fusion = select, fusion
         self._atlases = _placed(found.atlases, self._spacing, shipped())
         if members and self._count < 2:
             raise UsageError(
@@ -158,10 +159,9 @@ class MultiAtlas(Segmenter):
 
     def _working(self, image: Volume) -> Stack:
         """The image on the working grid; by one thread, so that nothing depends on their number."""
-        network = None if self._own_body else body.shipped(_CPU, torch.float32)
         with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return pool.submit(
-                body_on_grid, image, self._spacing, network, self._levels, self.label_set, _CPU,
+                body_on_grid, image, self._spacing, self._body, self._levels, self.label_set, _CPU,
                 torch.float32,
             ).result()  # fmt: skip
 

@@ -15,7 +15,7 @@ from mskt.plugins.uncertainty.estimators import DeterministicEstimator, McDropou
 from mskt.plugins.unet25d.fusion import FUSIONS
 from mskt.plugins.unet25d.network import TwoSkipUNet
 from mskt.plugins.unet25d.segmenter import UNet25D
-from mskt.plugins.unet25d.variants import VARIANTS, Variant, build
+from mskt.plugins.unet25d.variants import VARIANTS, PlaneVariant, build
 
 
 def made(**options) -> UNet25D:
@@ -35,7 +35,7 @@ def test_sizes_and_cards() -> None:
     for variant in VARIANTS.values():
         assert variant.stride(0) * variant.grid_mm[0] == variant.neighbour_mm
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in variant.as_dict().items()}
-        assert Variant.from_dict(plain) == variant
+        assert PlaneVariant.from_dict(plain) == variant
 
 
 PLANES = torch.tensor([[[0.6, 0.3, 0.1]], [[0.1, 0.9, 0.0]], [[0.5, 0.3, 0.2]]]).transpose(1, 2)
