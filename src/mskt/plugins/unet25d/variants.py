@@ -90,7 +90,6 @@ FAMILY: Final = Family(
     "unet25d",
     VARIANTS,
     build,
-    default_weights="unet25d-compact",
     parts=tuple(PLANES),
     backbones=True,
     default_labels="thigh10",
