@@ -41,7 +41,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 }
 RECIPES = {"unet3d": "mskt3d", "unetr": "mskt3d"}
 WHOLE = [name for name in PARTS if name != "unet25d"]
-CALIBRATION_STEPS = 24
+CALIBRATION_STEPS = 40
 
 
 def mskt(*arguments: object) -> None:
@@ -64,10 +64,16 @@ def train(name: str, args: argparse.Namespace) -> None:
         if part not in steps:
             trial = folder / f"trial-{part}"
             mskt(*common, "--max-steps", CALIBRATION_STEPS, "--out", trial)
-            rows = list(csv.DictReader((trial / part / "log.csv").open()))
-            steps[part] = int(args.seconds / len(parts) / float(rows[-1]["seconds_per_step"]))
+            steps[part] = int(args.seconds / len(parts) / pace(trial / part / "log.csv"))
             done.write_text(json.dumps(steps))
         mskt(*common, "--max-steps", steps[part], "--out", folder / "run", "--resume")
+
+
+def pace(log: Path) -> float:
+    """Seconds a step between the last two entries: the log has means from the beginning on."""
+    rows = list(csv.DictReader(log.open()))[-2:]
+    (a, since_a), (b, since_b) = ((int(r["step"]), float(r["seconds_per_step"])) for r in rows)
+    return (b * since_b - a * since_a) / (b - a)
 
 
 def predict(name: str, args: argparse.Namespace) -> None:
