@@ -7,10 +7,9 @@ once for all draws, and the result of a slice depends on that slice and its neig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,15 +20,13 @@ from mskt.core.dropout import Draw, sampling
 from mskt.core.intensity import normalised
 from mskt.core.interfaces import Region
 from mskt.core.sweeps import axial_slabs
+from mskt.core.threads import each
 from mskt.core.viewcheck import refused, without
 from mskt.core.volume import Volume
 
 MARGIN = 4
 """Air around the body in pixels, so that the skin is not at the edge of what the network sees."""
 SLAB_BYTES = 96e6
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 @runtime_checkable
@@ -123,7 +120,9 @@ class SliceSweep:
         Yields:
             float32 ``(classes, *region.shape)``.
         """
-        stems = self._each(lambda k: self._stem(image, k), range(region.start[2], region.stop[2]))
+        stems = each(
+            lambda k: self._stem(image, k), range(region.start[2], region.stop[2]), self._device
+        )
         for index in indices:
             yield self._assemble(image, region, stems, index, seed)
 
@@ -137,20 +136,6 @@ class SliceSweep:
         features = self._network.stem(self._input(image, k, box))
         inside_here = torch.from_numpy(inside).to(self._device)
         return _Slice(k, box, inside_here, features, refused(image, k))
-
-    def _each(self, work: Callable[[_T], _R | None], items: Iterable[_T]) -> list[_R]:
-        """Results of ``work`` that are not None, in order.
-
-        On a CPU every slice is computed by one thread, several slices at a time: the order of
-        additions inside a convolution then depends on nothing, and small convolutions are too
-        short to be worth sharing among threads.
-        """
-        if self._device.type != "cpu":
-            return [result for item in items if (result := work(item)) is not None]
-        with ThreadPoolExecutor(
-            torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            return [result for result in pool.map(work, items) if result is not None]
 
     def _input(self, image: Volume, k: int, box: tuple[slice, slice]) -> Tensor:
         """The slice and its neighbours in the box, padded with air to what the network takes."""
@@ -176,7 +161,7 @@ class SliceSweep:
             plane = out[one.k - region.start[2], :, one.box[0], one.box[1]]
             torch.where(one.inside, probabilities, plane, out=plane)
 
-        self._each(fill, stems)
+        each(fill, stems, self._device)
         return out.permute(1, 2, 3, 0)[:, region.slices[0], region.slices[1]]
 
     @torch.inference_mode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, cat, nn
 
 from mskt.core.dropout import McDropout
+from mskt.networks.unet import initialise
 
 SKIPS = 2
 
@@ -51,11 +52,7 @@ class TwoSkipUNet(nn.Module):
             inputs = widths[level] * (2 if level < SKIPS else 1)
             self.decoder.append(_block(inputs, widths[level], batch_norm))
         self.head = nn.Conv2d(widths[0], classes, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of the batch."""

@@ -6,10 +6,8 @@ itself, its two neighbours and the draw only. What no dropout has touched is com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,14 +19,12 @@ from mskt.core.intensity import normalised
 from mskt.core.interfaces import Region
 from mskt.core.resample import AIR_HU
 from mskt.core.slicewise import SliceNetwork
+from mskt.core.threads import each
 from mskt.core.volume import FloatArray, Volume
 from mskt.plugins.unet25d.variants import PlaneVariant
 
 MARGIN = 4
 """Air around the leg in pixels, so that the skin is not at the edge of what the network sees."""
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +77,7 @@ class PlaneSweep:
     def stems(self, image: Volume, region: Region) -> Sequence[_Slice]:
         """The slices that meet the region, as far as they go without randomness."""
         span = range(region.start[self._axis], region.stop[self._axis])
-        return self._each(lambda n: self._stem(image, n), span)
+        return each(lambda n: self._stem(image, n), span, self._device)
 
     def draw(self, stems: Sequence[_Slice], region: Region, index: int, seed: int) -> Tensor:
         """Softmax of one random pass over the region, float32 ``(classes, *region.shape)``."""
@@ -100,7 +96,7 @@ class PlaneSweep:
                 one.inside[own[0], own[1]], probabilities[:, own[0], own[1]], target, out=target
             )
 
-        self._each(fill, stems)
+        each(fill, stems, self._device)
         return out
 
     @torch.inference_mode()
@@ -128,18 +124,6 @@ class PlaneSweep:
             logits = self._network.after_stem(one.features)
         rows, columns = one.inside.shape
         return logits[0, :, :rows, :columns].float().softmax(0)
-
-    def _each(self, work: Callable[[_T], _R | None], items: Iterable[_T]) -> list[_R]:
-        """Results of ``work`` that are not None, in order; on a CPU several slices at a time.
-
-        One thread computes a slice: the order of additions then depends on nothing.
-        """
-        if self._device.type != "cpu":
-            return [result for item in items if (result := work(item)) is not None]
-        with ThreadPoolExecutor(
-            torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            return [result for result in pool.map(work, items) if result is not None]
 
 
 def draws(
