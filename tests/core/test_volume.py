@@ -108,7 +108,8 @@ def test_repair_makes_axes_orthogonal_and_keeps_spacing_and_origin(grid, shear):
     skewed = np.eye(3)
     skewed[0, 1], skewed[0, 2], skewed[1, 2] = shear
     affine = grid.affine.copy()
-    affine[:3, :3] = affine[:3, :3] @ skewed
+    # in mm: in voxels, a small share of a long axis would be a large one of a short axis
+    affine[:3, :3] = skewed @ affine[:3, :3]
     repaired, degrees = repair_affine(affine)
     axes = repaired[:3, :3] / np.linalg.norm(repaired[:3, :3], axis=0)
     assert np.abs(axes.T @ axes - np.eye(3)).max() < 2e-4
