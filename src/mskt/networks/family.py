@@ -83,15 +83,17 @@ class Family:
                 f"no variant of {self.segmenter} named {name!r}.",
                 suggestion(name, tuple(self.variants)),
             )
-        if not backbone:
-            return self.variants[name]
-        if not self.backbones:
+        self._check(backbone)
+        chosen = self.variants[name]
+        return replace(chosen, backbone=backbone) if backbone else chosen  # type: ignore[call-arg]
+
+    def _check(self, backbone: str) -> None:
+        if backbone and not self.backbones:
             raise UsageError(
                 "--backbone",
                 f"{backbone!r} cannot be given to {self.segmenter}: it has an encoder of its own",
                 "Take --segmenter unet2d, unet25d or unet_bayes for other encoders.",
             )
-        return replace(self.variants[name], backbone=backbone)  # type: ignore[call-arg]
 
     def load(self, weights: str, variant: str, backbone: str, label_set_name: str) -> Model:
         """The model that a user asked for.
@@ -104,8 +106,7 @@ class Family:
         """
         if weights == RANDOM:
             return self._random(variant, backbone, label_set(label_set_name or self.default_labels))
-        if backbone:
-            self.variant(DEFAULT_VARIANT, backbone)
+        self._check(backbone)
         asked = {
             "--backbone": (backbone, "variant.backbone"),
             "variant": (variant, "variant_name"),
