@@ -35,7 +35,7 @@ from mskt.core.errors import InputError, UsageError
 from mskt.core.records import Record
 
 MADE_OF = Provenance(
-    "unet", ("w",), ("a" * 64, "b" * 64), "mcdropout", "variance", 10, "msk22", 0, 0, 0, 0, "",
+    "unet", ("w",), ("a" * 64, "b" * 64), "mcdropout", "variance", "mean", 10, "msk22", 0, 0, 0, 0, "",
     "2026-01-01", "1.0",
 )  # fmt: skip
 METHOD = ("unet", "a" * 64, "mcdropout", "variance", "msk22")
@@ -496,6 +496,12 @@ def test_another_method_is_refused_by_name(calibration):
         with pytest.raises(UsageError, match=told):
             calibration.check_fits(*asked)
         assert told in calibration.check_fits(*asked, force=True)
+    with pytest.raises(UsageError, match="aggregation mean, here interior"):
+        calibration.check_fits(*METHOD, aggregation="interior")
+    named = replace(calibration, metric="uncertainty:entropy_interior")
+    assert named.check_fits(*METHOD, aggregation="interior") == ""
+    with pytest.raises(UsageError, match="here cccccccccccc\\+dddddddddddd"):
+        calibration.check_fits(METHOD[0], "c" * 64 + "+" + "d" * 64, *METHOD[2:])
     with pytest.raises(UsageError, match="draws 10, here 3"):
         calibration.check_fits(*METHOD, draws=3)
 

@@ -25,7 +25,7 @@ from mskt.analysis.conformal import (
     patients_needed,
 )
 from mskt.analysis.failure import FAILED, INACCURATE, dice_threshold
-from mskt.analysis.pairs import Pairs, own_sides
+from mskt.analysis.pairs import DOUBT, Pairs, own_sides
 from mskt.core.errors import InputError, UsageError
 from mskt.core.records import Record, Status
 
@@ -104,6 +104,7 @@ class Provenance:
     Attributes:
         weights, weights_sha256: names and checksums; several for the folds of a cross-validation,
             none for a method without weights.
+        aggregation: how the doubts of voxels become one of the structure.
         draws: samples a voxel.
         cases, patients, pairs: with a Dice; ``pairs`` without missed structures.
         synthetic_cases: how many of the cases are phantoms and no patients.
@@ -117,6 +118,7 @@ class Provenance:
     weights_sha256: tuple[str, ...]
     estimator: str
     measure: str
+    aggregation: str
     draws: int
     label_set: str
     cases: int
@@ -253,6 +255,7 @@ class Calibration:
         measure: str,
         label_set: str,
         *,
+        aggregation: str | None = None,
         draws: int | None = None,
         force: bool = False,
     ) -> str:
@@ -264,6 +267,8 @@ class Calibration:
             estimator: name of the uncertainty, as the user gives it.
             measure: what it computes, as ``run.json`` names it.
             label_set: name.
+            aggregation: how voxels become the ``uncertainty`` of a structure; None leaves it
+                unchecked, as does a calibration of another metric, which names its own.
             draws: samples a voxel; None leaves them unchecked.
             force: go on all the same.
 
@@ -275,7 +280,7 @@ class Calibration:
         """
         known = self.provenance
         used = {weights_sha256} if isinstance(weights_sha256, str) else {*weights_sha256}
-        strange = sorted(digest[:12] for digest in used - {"", *known.weights_sha256})
+        strange = sorted(map(_short, used - {"", *known.weights_sha256}))
         asked = {
             "segmenter": (known.segmenter, segmenter),
             "uncertainty": (known.estimator, estimator),
@@ -283,9 +288,11 @@ class Calibration:
             "label set": (known.label_set, label_set),
             "draws": (known.draws, known.draws if draws is None else draws),
         }
+        if aggregation is not None and self.metric == DOUBT:
+            asked["aggregation"] = (known.aggregation, aggregation)
         different = [f"{name} {a}, here {b}" for name, (a, b) in asked.items() if a != b]
         if strange or (known.weights_sha256 and not used - {""}):
-            of = ", ".join(digest[:12] for digest in known.weights_sha256) or "none"
+            of = ", ".join(map(_short, known.weights_sha256)) or "none"
             different.append(f"weights {of}, here {', '.join(strange) or 'none'}")
         if not different:
             return ""
@@ -299,6 +306,11 @@ class Calibration:
             f"was made for another method: {told}.",
             "Calibrate with results of this method, or run with the method that was calibrated.",
         )
+
+
+def _short(checksum: str) -> str:
+    """The first digits of a checksum; of an ensemble those of each member."""
+    return "+".join(part[:12] for part in checksum.split("+"))
 
 
 def calibrate(pairs: Pairs, metric: str, coverage: float, provenance: Provenance) -> Calibration:

@@ -47,6 +47,7 @@ def _root(
 
 
 def _register() -> None:
+    from mskt.cli.calibrate import calibrate_command
     from mskt.cli.doctor import doctor_command
     from mskt.cli.evaluate import evaluate_command
     from mskt.cli.models import models_app
@@ -57,6 +58,7 @@ def _register() -> None:
 
     app.command("run")(run_command)
     app.command("evaluate")(evaluate_command)
+    app.command("calibrate")(calibrate_command)
     app.command("phantom")(phantom_command)
     app.command("train")(train_command)
     app.add_typer(models_app, name="models", short_help="Trained weights: list, describe, verify.")
