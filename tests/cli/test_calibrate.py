@@ -147,6 +147,7 @@ def test_a_breakdown_on_other_cases_is_shouted(results, tmp_path):
     bad = mskt(results, "-o", tmp_path / "d.json", "--test", worse)
     assert "The lower bound did NOT hold: for 0.00 of 80 structures" in bad.stdout
     assert "not like the calibration cases" in bad.stdout
+    assert bad.stdout.count("– (80)") == 2  # no AUROC where all have failed, but the number
     content = json.loads(mskt(results, "-o", tmp_path / "e.json", "--test", worse, "--json").stdout)
     assert content["test"]["pooled"]["coverage"]["value"] == 0.0
     # What was fitted does not depend on what it is tried on.

@@ -282,7 +282,8 @@ def table(found: Trial, title: str) -> Table:
 
 def _cells(figures: Figures) -> Sequence[str]:
     def auroc(score: Score, bad: int) -> str:
-        return "–" if score.value is None else f"{score.value:.2f} ({bad})"
+        value = _number(score, 2)
+        return f"{value} ({bad})" if bad or score.value is not None else value
 
     coverage = figures.coverage.value
     return (
@@ -339,4 +340,4 @@ def breakdown(found: Trial, made: Calibration) -> str:
 def _interval(found: Interval) -> str:
     if found.low is None or found.high is None:
         return f"– ({found.reason})"
-    return f"{found.low:.2f}–{found.high:.2f}"
+    return f"{found.low:.3f} to {found.high:.3f}"
