@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mskt.analysis.assessment import Keys, assess
+from mskt.analysis.assessment import Doubt, Keys, assess
 from mskt.core.anatomy import LabelSet, Structure, anonymous_label_set, label_set
 from mskt.core.errors import GeometryError
 from mskt.core.records import Record
@@ -73,8 +73,7 @@ def test_agrees_with_plain_numpy_in_a_fixed_order(data: st.DataObject) -> None:
         Labels(labels, AFFINE, NAMES),
         Volume(hu, AFFINE, subject=Subject(1.6)),
         sides,
-        doubt,
-        "bit",
+        Doubt(doubt, "bit"),
         keys=KEYS,
     )
     for array, copy in zip(arrays, copies, strict=True):
@@ -114,7 +113,7 @@ def by_place(records: list[Record]) -> dict[tuple[str, str, str], Record]:
 
 def test_keys_and_units_stand_in_every_row() -> None:
     labels, image, sides = small(subject=Subject(2.0))
-    records = assess(labels, image, sides, image.data, "nat", keys=KEYS)
+    records = assess(labels, image, sides, Doubt(image.data, "nat"), keys=KEYS)
     assert {(r.case_id, r.dataset, r.segmenter, r.uncertainty, r.run_id) for r in records} == {
         ("case", "data", "net", "variance", "run")
     }
@@ -191,6 +190,49 @@ def test_sums_are_exact_for_many_bright_voxels() -> None:
 def test_arrays_of_another_shape_are_refused() -> None:
     labels, image, sides = small()
     with pytest.raises(GeometryError, match="uncertainty map"):
-        assess(labels, image, sides, image.data[:1], keys=KEYS)
+        assess(labels, image, sides, Doubt(image.data[:1]), keys=KEYS)
     with pytest.raises(GeometryError, match="sides"):
         assess(labels, image, sides[:1], keys=KEYS)
+
+
+def test_what_one_pass_cannot_say_is_undefined_and_intervals_enclose_the_value():
+    """The same structure after one draw and after three: rows stay, values come."""
+    import torch
+
+    from mskt.core.interfaces import Estimate, Region
+    from mskt.core.structurewise import Recorder, structurewise
+
+    shape = (6, 6, 6)
+    labels = np.zeros(shape, np.uint8)
+    labels[1:5, 1:5, 1:5] = 1
+    hu = np.random.default_rng(0).normal(50, 9, shape).astype(np.float32)
+    image = Volume(hu, AFFINE)
+
+    def rows(draws):
+        recorder, whole = Recorder(image, 2), Region((0, 0, 0), shape)
+        stack = [torch.from_numpy(np.stack([1 - d, d])).float() for d in draws]
+        list(recorder.watched(whole, stack))
+        mean = torch.stack(stack).mean(0)
+        recorder.add(whole, Estimate(mean, 1 - mean.amax(0)), "spread")
+        doubt = Doubt(
+            np.zeros(shape, np.float32),
+            measure="spread",
+            aggregation="pairwise_dice",
+            structures=structurewise([recorder], labels, labels * 0, image.grid),
+        )
+        names = LabelSet("one", (Structure(1, "muscle", side="midline"),))
+        found = assess(Labels(labels, AFFINE, names), image, labels * 0, doubt, keys=KEYS)
+        return {row.metric: row for row in found}
+
+    smaller = labels.copy()
+    smaller[1] = 0
+    one, three = rows([labels]), rows([labels, smaller, labels])
+    assert one.keys() == three.keys()
+    spread = {"volume_lower", "volume_upper", "mean_hu_lower", "uncertainty"}
+    for name in spread:
+        assert (one[name].value, one[name].status) == (None, "undefined")
+        assert three[name].status == "ok"
+    for name in ("volume", "mean_hu"):
+        low, high = three[f"{name}_lower"].value, three[f"{name}_upper"].value
+        assert low < three[name].value < high
+    assert three["uncertainty"].value == three["uncertainty:pairwise_dice"].value > 0

@@ -1,5 +1,6 @@
 """``mskt run`` from end to end, with a segmenter that takes no time."""
 
+import csv
 import json
 import os
 import signal
@@ -183,7 +184,7 @@ def test_split_sides(scan, tmp_path):
         (["--resume", "--overwrite"], "contradict"),
         (["--num-parts", "2", "--part-id", "2"], "is not below"),
         (["--segmenter", "fakke"], "Did you mean 'fake'?"),
-        (["--uncertainty", "mcdropuot"], "Did you mean 'mcdropout'?"),
+        (["--uncertainty", "mcdropuot"], "Did you mean 'mcdropout'"),
         (["--backbone", "resnet18"], "It takes: device, weights, pause, refuse_below"),
         (["--fast", "-u", "deterministic"], "has no quicker way"),
         (["--uncertainty", "deterministic"], "has no option 'samples'"),
@@ -301,3 +302,56 @@ def _wait_for(path: Path, seconds: float = 120.0) -> None:
     while not path.exists():
         assert time.monotonic() < end, f"{path.name} never came"
         time.sleep(0.01)
+
+
+def test_rows_of_doubt_are_the_same_for_every_estimator(scan, tmp_path):
+    """No estimator adds or drops a kind of row; what one pass cannot say is undefined, not missing."""
+
+    def rows(*arguments):
+        out = tmp_path / arguments[1]
+        mskt(scan, "-o", out, *arguments)
+        with (out / "results.csv").open() as file:
+            return list(csv.DictReader(file))
+
+    several = rows("-u", "mcdropout", "--measure", "entropy")
+    names = {row["metric"] for row in several}
+    assert {"volume_lower", "mean_hu_upper", "uncertainty", "uncertainty:soft_dice"} <= names
+    assert {
+        f"uncertainty:predictive_entropy_{a}" for a in ("mean", "interior", "boundary")
+    } <= names
+    present = [r for r in several if r["structure"] == "femur" and r["side"] == "left"]
+    assert all(row["value"] for row in present if "uncertainty" in row["metric"])
+
+    augmented = rows("-u", "tta", "--measure", "entropy", "--measures", "margin,variance")
+    assert names < {row["metric"] for row in augmented}
+    for name in ("one_minus_margin", "predictive_variance_mean"):
+        assert any(row["metric"] == f"uncertainty:{name}_boundary" for row in augmented)
+
+
+def test_one_pass_has_no_interval(scan, tmp_path):
+    out = tmp_path / "out"
+    result = CliRunner().invoke(
+        app, ["run", str(scan), "-s", "fake", "-u", "deterministic", "-o", str(out)]
+    )
+    assert result.exit_code == 0, result.stderr
+    with (out / "results.csv").open() as file:
+        rows = {(r["structure"], r["side"], r["metric"]): r for r in csv.DictReader(file)}
+    spread = rows["femur", "left", "uncertainty:pairwise_dice"]
+    assert spread["value"] == "" and spread["status"] != "ok"
+    assert rows["femur", "left", "uncertainty:soft_dice"]["status"] == "ok"
+    absent = rows["sacrum", "both", "uncertainty:soft_dice"]
+    assert (absent["value"], absent["status"]) == ("", "absent_prediction")
+
+
+def test_an_ensemble_of_weights_and_pairs_that_do_not_fit(scan, tmp_path):
+    out = tmp_path / "out"
+    mskt(scan, "-o", out, "-u", "ensemble+mcdropout", "--weights", "a,b,c")
+    run = json.loads((out / "leg" / "run.json").read_text())
+    assert [m["sha256"] for m in run["segmenter"]["members"]] == ["a", "b", "c"]
+    refused = mskt(scan, "-o", tmp_path / "no", "-u", "ensemble+mcdropout", code=2)
+    assert "These fit: deterministic, mcdropout, tta, tta+mcdropout" in refused.stderr
+    planes = mskt(scan, "-o", tmp_path / "no", "-u", "planes+mcdropout", code=2)
+    assert "members=planes" in planes.stderr and "unet25d" in planes.stderr
+    counts = mskt(scan, "-o", tmp_path / "no", "-s", "fake,fake", "--weights", "a,b,c", code=2)
+    assert "names 3, --segmenter 2" in counts.stderr
+    assert not (tmp_path / "no" / "leg").exists()

@@ -127,6 +127,12 @@ class ClaimsDropout(Good):
     tags = Tags(stochastic=True)
 
 
+@caught_by("check_segmenter_still", "Where index < 0")
+class NeverStill(GoodStochastic):
+    def draw(self, image, region, *, index, seed):
+        return super().draw(image, region, index=abs(index), seed=seed)
+
+
 @caught_by("check_segmenter_members_tag", "without duplicates")
 class ClaimsMembers(Good):
     tags = Tags(members=2)

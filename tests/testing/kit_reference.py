@@ -20,6 +20,7 @@ from mskt.core.interfaces import (
     Segmenter,
     Tags,
     UncertaintyEstimator,
+    member_of,
 )
 from mskt.core.seeding import generator
 from mskt.core.volume import Volume, to_canonical
@@ -84,6 +85,8 @@ class GoodStochastic(Good):
         return {}
 
     def scores(self, image, region, index, seed):
+        if index < 0:
+            return self.smooth(image, region)
         i, j, _ = image.data.shape
         noise = [
             generator(seed, index, k).normal(0, 20, (i, j))
@@ -103,7 +106,7 @@ class GoodEnsemble(Good):
     tags = Tags(members=3)
 
     def scores(self, image, region, index, seed):
-        return self.smooth(image, region) + 15 * (index % 3)
+        return self.smooth(image, region) + 15 * member_of(index, 3)
 
     def draw(self, image, region, *, index, seed):
         return super().draw(image, region, index=index, seed=seed).bfloat16()

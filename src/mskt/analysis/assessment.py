@@ -8,7 +8,7 @@ mean of the voxels' uncertainty over the structure.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,36 @@ from mskt.core.errors import GeometryError
 from mskt.core.foreground import slabs
 from mskt.core.records import Record
 from mskt.core.sides import LEFT, RIGHT
+from mskt.core.structurewise import AGGREGATIONS, OF_VOXELS, Structurewise
 from mskt.core.volume import FloatArray, Labels, Volume
 
 FAT_BELOW_HU, LEAN_ABOVE_HU = -30.0, 30.0
 
 
-OF_THE_WHOLE = frozenset({"volume", "normalized_volume"})
+OF_THE_WHOLE = frozenset({"volume", "normalized_volume", "volume_lower", "volume_upper"})
 """What cannot be said of a structure of which only a part is in view."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What an estimator says of a case.
+
+    Attributes:
+        map: one value a voxel of the label map's grid.
+        unit: of it.
+        measure: its name.
+        aggregation: how it becomes the metric ``uncertainty``
+            (:data:`mskt.core.structurewise.AGGREGATIONS`).
+        structures: further numbers about whole structures; None if there are none.
+        units: of the further measures among them, by name.
+    """
+
+    map: FloatArray
+    unit: str = "1"
+    measure: str = ""
+    aggregation: str = "mean"
+    structures: Structurewise | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +82,7 @@ def assess(
     labels: Labels,
     image: Volume | None,
     sides: NDArray[np.uint8],
-    uncertainty: FloatArray | None = None,
-    unit: str = "1",
+    doubt: Doubt | None = None,
     *,
     keys: Keys,
     truncated: Collection[tuple[int, str]] = frozenset(),
@@ -71,8 +93,7 @@ def assess(
         labels: label map on the grid of the image.
         image: the CT, in HU; None leaves out what needs intensities or the height.
         sides: 0 unsided, 1 right, 2 left, as :func:`mskt.core.sides.separate_sides` gives it.
-        uncertainty: one value a voxel; None leaves the metric out.
-        unit: of the uncertainty.
+        doubt: of the estimator; None leaves its metrics out.
         keys: case, dataset, segmenter, estimator and run.
         truncated: ``(index, side)`` of structures that the field of view cuts. All their rows have
             the status ``truncated``; those of :data:`OF_THE_WHOLE` have no value.
@@ -88,8 +109,9 @@ def assess(
         GeometryError: the arrays do not have the shape of the label map.
     """
     hu = None if image is None else image.data
-    _check_shapes(labels.data, {"image": hu, "sides": sides, "uncertainty map": uncertainty})
-    sums = _sum(labels.data, hu, sides, uncertainty)
+    extra = None if doubt is None else doubt.map
+    _check_shapes(labels.data, {"image": hu, "sides": sides, "uncertainty map": extra})
+    sums = _sum(labels.data, hu, sides, extra)
     sided = _sides_known(sums.voxels, labels.label_set)
     rows = []
     for structure in labels.label_set.structures:
@@ -98,15 +120,11 @@ def assess(
             status = "ok" if present else "absent_prediction"
             if (structure.index, side) in truncated:
                 status = "truncated"
-            for metric, value, its_unit in _describe(
-                sums,
-                structure.index,
-                codes,
-                labels.grid.voxel_volume_cm3,
-                image,
-                unit if uncertainty is not None else None,
+            for metric, value, unit in _describe(
+                sums, structure.index, codes, labels.grid.voxel_volume_cm3, image, doubt
             ):
                 whole = status != "truncated" or metric not in OF_THE_WHOLE
+                lacking = value is None and status == "ok"
                 rows.append(
                     Record(
                         **asdict(keys),
@@ -114,8 +132,8 @@ def assess(
                         side=side,
                         metric=metric,
                         value=value if present and whole else None,
-                        unit=its_unit,
-                        status=status,
+                        unit=unit,
+                        status="undefined" if lacking else status,
                     )
                 )
     return rows
@@ -186,8 +204,8 @@ def _describe(
     codes: list[int],
     voxel_cm3: float,
     image: Volume | None,
-    unit: str | None,
-) -> Iterator[tuple[str, float, str]]:
+    doubt: Doubt | None,
+) -> Iterator[tuple[str, float | None, str]]:
     """Yield metric, value and unit; values mean nothing where there are no voxels."""
 
     def total(array: NDArray[np.float64]) -> float:
@@ -195,16 +213,56 @@ def _describe(
 
     count = total(sums.voxels)
     n = max(count, 1.0)
-    yield "volume", count * voxel_cm3, "cm3"
+    volume, mean = count * voxel_cm3, total(sums.hu) / n
+    yield "volume", volume, "cm3"
     if image is not None:
         if image.subject.height_m:
-            yield "normalized_volume", count * voxel_cm3 / image.subject.height_m**2, "cm3/m2"
-        mean = total(sums.hu) / n
+            yield "normalized_volume", volume / image.subject.height_m**2, "cm3/m2"
         yield "mean_hu", mean, "HU"
         yield "sd_hu", max(total(sums.hu_squared) / n - mean * mean, 0.0) ** 0.5, "HU"
         fat, lean = total(sums.fat), total(sums.lean)
         yield "fat_fraction", fat / n, "1"
         yield "mixed_fraction", (count - fat - lean) / n, "1"
         yield "lean_fraction", lean / n, "1"
-    if unit is not None:
-        yield "uncertainty", total(sums.uncertainty) / n, unit
+    if doubt is None:
+        return
+    plain: float | None = total(sums.uncertainty) / n
+    if doubt.structures is None:
+        yield "uncertainty", plain, doubt.unit
+        return
+    yield from _intervals(doubt.structures, index, codes, volume, None if image is None else mean)
+    yield from _doubts(doubt, doubt.structures, index, codes, plain)
+
+
+def _intervals(
+    structures: Structurewise, index: int, codes: list[int], volume: float, mean_hu: float | None
+) -> Iterator[tuple[str, float | None, str]]:
+    """Volume and mean HU ± the spread of the draws: where 95 % of further draws would lie.
+
+    The model's own spread around its own result: whether the truth lies there is another question.
+    """
+    width = structures.half_width()
+    cv, sd = structures.volume_cv(index, codes), structures.hu_sd(index, codes)
+    off = None if cv is None else width * cv * volume
+    yield "volume_lower", None if off is None else max(0.0, volume - off), "cm3"
+    yield "volume_upper", None if off is None else volume + off, "cm3"
+    if mean_hu is not None:
+        yield "mean_hu_lower", None if sd is None else mean_hu - width * sd, "HU"
+        yield "mean_hu_upper", None if sd is None else mean_hu + width * sd, "HU"
+
+
+def _doubts(
+    doubt: Doubt, structures: Structurewise, index: int, codes: list[int], plain: float | None
+) -> Iterator[tuple[str, float | None, str]]:
+    """The metric ``uncertainty``, and every other aggregation as ``uncertainty:NAME``."""
+    chosen = plain
+    if doubt.aggregation != "mean":
+        chosen = structures.doubt(index, codes, doubt.aggregation, doubt.measure)
+    of_voxels = doubt.aggregation in OF_VOXELS
+    yield "uncertainty", chosen, doubt.unit if of_voxels else "1"
+    for measure, unit in {doubt.measure: doubt.unit, **doubt.units}.items():
+        for name in OF_VOXELS:
+            value = structures.doubt(index, codes, name, measure)
+            yield f"uncertainty:{measure}_{name}", value, unit
+    for name in AGGREGATIONS[len(OF_VOXELS) :]:
+        yield f"uncertainty:{name}", structures.doubt(index, codes, name), "1"

@@ -28,7 +28,9 @@ class RunOptions:
     weights: str | None = None
     backbone: str | None = None
     measure: str | None = None
-    samples: int | None = None
+    measures: str | None = None
+    aggregation: str | None = None
+    samples: int | str | None = None
     seed: int = 0
     fast: bool | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -80,7 +82,12 @@ class RunOptions:
     @property
     def estimator_options(self) -> dict[str, Any]:
         """What the estimator's factory gets, as far as it was given."""
-        named = {"samples": self.samples, "measure": self.measure}
+        named = {
+            "samples": self.samples,
+            "measure": self.measure,
+            "measures": self.measures,
+            "aggregation": self.aggregation,
+        }
         return {key: value for key, value in named.items() if value is not None}
 
     def settings(self, providers: Mapping[str, str]) -> dict[str, Any]:
@@ -96,9 +103,11 @@ class RunOptions:
             **providers,
             "segmenter": self.segmenter,
             "uncertainty": self.uncertainty,
-            "weights": self.weights and Path(self.weights).name,
+            "weights": self.weights and ",".join(Path(w).name for w in self.weights.split(",")),
             "backbone": self.backbone,
             "measure": self.measure,
+            "measures": self.measures,
+            "aggregation": self.aggregation,
             "samples": self.samples,
             "seed": self.seed,
             "fast": bool(self.fast),
@@ -150,3 +159,16 @@ def parse_extra(pairs: list[str]) -> dict[str, Any]:
         except ValueError:
             found[name] = value
     return found
+
+
+def parse_samples(text: str | None) -> int | str | None:
+    """A number of draws, or ``auto``.
+
+    Raises:
+        UsageError: neither, or no draw at all.
+    """
+    if text is None or text == "auto":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError("--samples", f"{text!r} is no number of draws.", "Give 10, or auto.")
+    return int(text)

@@ -70,7 +70,7 @@ def run_command(
             "-s",
             metavar="NAME",
             rich_help_panel=_HOW,
-            help="See 'mskt plugins list'.",
+            help="See 'mskt plugins list'. Several, with commas between, are an ensemble.",
         ),
     ] = "unet_bayes",
     uncertainty: Annotated[
@@ -85,7 +85,11 @@ def run_command(
     ] = "mcdropout",
     weights: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FILE", rich_help_panel=_HOW, help="See 'mskt models list'."),
+        typer.Option(
+            metavar="NAME|FILE[,…]",
+            rich_help_panel=_HOW,
+            help="See 'mskt models list'. Several, with commas between, are an ensemble.",
+        ),
     ] = None,
     backbone: Annotated[
         str | None,
@@ -99,10 +103,29 @@ def run_command(
             help="Of the uncertainty: variance, entropy, mutual_information, …",
         ),
     ] = None,
-    samples: Annotated[
-        int | None,
+    measures: Annotated[
+        str | None,
         typer.Option(
-            metavar="T", min=1, rich_help_panel=_HOW, help="Draws a voxel; time grows with it."
+            metavar="A,B,…|all",
+            rich_help_panel=_HOW,
+            help="Further measures for the results, of the same draws.",
+        ),
+    ] = None,
+    aggregation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_HOW,
+            help="From voxels to structures: mean, interior, boundary, soft_dice, pairwise_dice, "
+            "volume_cv.",
+        ),
+    ] = None,
+    samples: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T|auto",
+            rich_help_panel=_HOW,
+            help="Draws a voxel; time grows with it. auto stops when further ones change nothing.",
         ),
     ] = None,
     seed: Annotated[
@@ -207,7 +230,7 @@ def run_command(
     Writes for each case, in DIR/CASE: the label map, the uncertainty map, results.csv,
     statistics.json, preview.png and run.json; and over all cases DIR/results.csv and DIR/cases.tsv.
     """
-    from mskt.cli.options import RunOptions, parse_extra
+    from mskt.cli.options import RunOptions, parse_extra, parse_samples
     from mskt.cli.runner import run
 
     code = run(
@@ -219,7 +242,9 @@ def run_command(
             weights=weights,
             backbone=backbone,
             measure=measure,
-            samples=samples,
+            measures=measures,
+            aggregation=aggregation,
+            samples=parse_samples(samples),
             seed=seed,
             fast=fast or None,
             extra=parse_extra(settings or []),

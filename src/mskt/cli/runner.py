@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from mskt.cli.building import build_pair, providers
 from mskt.cli.console import INTERRUPTED, SOME_FAILED, Reporter, print_json, stderr
 from mskt.cli.options import RunOptions, run_id
 from mskt.cli.sources import SYNTHETIC_MARK, Source, find
-from mskt.core.errors import MsktError, OutputError, UsageError
+from mskt.core.errors import MsktError, OutputError
 
 if TYPE_CHECKING:
     from mskt.analysis.assessment import Keys
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from mskt.core.registry import Registry
     from mskt.core.volume import Labels, Volume
     from mskt.report.outputs import UncertaintyInfo
-
-
-FAST_SAMPLES = 3
-"""Draws of ``--fast``: Soufi 2024, Table 8 finds most of the gain of 10 draws at 5."""
 
 
 @dataclass
@@ -66,9 +62,9 @@ def run(options: RunOptions) -> int:
 
     options.check()
     plugins = registry()
-    providers = _providers(options, plugins)
+    provided = providers(options, plugins)
     sources = {source.case_id: source for source in find(options, plugins)}
-    settings = options.settings(providers)
+    settings = options.settings(provided)
     plan = collection.plan(
         options.out,
         sources,
@@ -105,37 +101,17 @@ def run(options: RunOptions) -> int:
     return SOME_FAILED if outcome.failed else 0
 
 
-def _providers(options: RunOptions, plugins: Registry) -> dict[str, str]:
-    """Who provides what was named; unknown names are refused before anything is read."""
-    found = {}
-    for kind, name in (("segmenter", options.segmenter), ("uncertainty", options.uncertainty)):
-        announced = plugins.find(kind, name)
-        found[f"{kind}_provider"] = f"{announced.distribution} {announced.version}".strip()
-    return found
-
-
 def _build(options: RunOptions, plugins: Registry, settings: Mapping[str, Any]) -> Engine:
     """Load the model; refuse what does not fit before the first case is touched."""
     import torch
 
     from mskt.analysis.evaluation import metrics_of
     from mskt.core.device import resolve_device
-    from mskt.core.pipeline import check_pair
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     device = str(resolve_device(options.device))
-    chosen = dict(options.segmenter_options)
-    factory = plugins.find("segmenter", options.segmenter).spec.load()
-    # A segmenter without that option computes on the CPU; asking another device of it is refused.
-    if "device" in inspect.signature(factory).parameters or options.device not in ("auto", "cpu"):
-        chosen["device"] = device
-    estimator_chosen = dict(options.estimator_options)
-    if options.fast:
-        _make_fast(options, plugins, chosen, estimator_chosen)
-    segmenter = plugins.get("segmenter", options.segmenter, **chosen)
-    estimator = plugins.get("uncertainty", options.uncertainty, **estimator_chosen)
-    check_pair(segmenter, estimator, options.uncertainty)
+    segmenter, estimator = build_pair(options, plugins, device)
     if options.roi_subset:
         segmenter.label_set.subset(options.roi_subset)
     facts = dict(segmenter.describe())
@@ -148,27 +124,6 @@ def _build(options: RunOptions, plugins: Registry, settings: Mapping[str, Any]) 
         run_id(settings, facts),
         metrics_of(plugins),
     )
-
-
-def _make_fast(
-    options: RunOptions, plugins: Registry, segmenter: dict[str, Any], estimator: dict[str, Any]
-) -> None:
-    """Take what there is to make a run quicker: the segmenter's own way, fewer draws, or both."""
-    ways = 0
-    for kind, name, option, value, chosen in (
-        ("segmenter", options.segmenter, "fast", True, segmenter),
-        ("uncertainty", options.uncertainty, "samples", FAST_SAMPLES, estimator),
-    ):
-        known = inspect.signature(plugins.find(kind, name).spec.load()).parameters
-        if option in known:
-            chosen.setdefault(option, value)
-            ways += 1
-    if not ways:
-        raise UsageError(
-            "--fast",
-            f"{options.segmenter} with {options.uncertainty} has no quicker way",
-            "Leave --fast out.",
-        )
 
 
 def _one(
@@ -264,7 +219,7 @@ class _Case:
         self._reporter.stage(self._source.case_id, stage, part)
 
     def _assess(self, image: Volume, labels: Labels, result: CaseResult) -> list[Record]:
-        from mskt.analysis.assessment import Keys, assess
+        from mskt.analysis.assessment import Doubt, Keys, assess
 
         keys = Keys(
             self._source.case_id,
@@ -277,8 +232,14 @@ class _Case:
             labels,
             image,
             result.sides,
-            result.uncertainty,
-            result.unit,
+            Doubt(
+                result.uncertainty,
+                result.unit,
+                result.measure,
+                self._engine.estimator.aggregation,
+                result.structurewise,
+                self._engine.estimator.further,
+            ),
             keys=keys,
             truncated=result.truncated,
         )
@@ -338,6 +299,7 @@ class _Case:
         folder.finish(self._run_json(image, result, info, checksum))
 
     def _uncertainty_info(self) -> UncertaintyInfo:
+        from mskt.core.pipeline import wanted_draws
         from mskt.report.outputs import UncertaintyInfo
 
         estimator = self._engine.estimator
@@ -346,8 +308,9 @@ class _Case:
             estimator.measure,
             estimator.unit,
             estimator.range,
-            estimator.draws,
+            len(wanted_draws(self._engine.segmenter, estimator)),
             self._options.seed,
+            estimator.aggregation,
         )
 
     def _caption(self, info: UncertaintyInfo) -> Any:

@@ -26,7 +26,7 @@ class Draw:
 
     Attributes:
         seed: of the run.
-        index: of the draw.
+        index: of the draw; negative: no randomness, as in ordinary evaluation.
         place: what the mask belongs to, e.g. the number of the axial slice.
     """
 
@@ -64,7 +64,7 @@ class McDropout(nn.Module):
         if self.training:
             return functional.dropout(x, self.p)
         draws = _current.get()
-        if draws is None or self.p == 0:
+        if draws is None or self.p == 0 or all(draw.index < 0 for draw in draws):
             return x
         if len(draws) != x.shape[0]:
             raise ValueError(f"{len(draws)} draws named for a batch of {x.shape[0]}")
@@ -78,6 +78,8 @@ class McDropout(nn.Module):
 
         One random bit an activation where p is a half, else one byte: p is then a multiple of 1/256.
         """
+        if draw.index < 0:
+            return torch.ones_like(like)
         channels, *space = like.shape
         count = like.numel()
         parts = (draw.seed, "mcdropout", draw.index, draw.place, self.site)

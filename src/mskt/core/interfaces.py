@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -49,13 +50,25 @@ class Tags:
 
     Attributes:
         stochastic: draws with different ``index`` differ (Monte Carlo dropout).
-        members: number of ensemble members; draw ``index`` uses member ``index % members``.
+        members: number of ensemble members; draw ``index`` uses member ``member_of(index, members)``.
         fast_draws: the segmenter also has ``draw_many`` (see :class:`FastDraws`).
+        mirror: it was trained on images mirrored left to right, and may be shown them.
     """
 
     stochastic: bool = False
     members: int = 1
     fast_draws: bool = False
+    mirror: bool = False
+
+
+def still(member: int = 0) -> int:
+    """The ``index`` of the pass of a member without randomness (dropout off): −1, −2, …"""
+    return -1 - member
+
+
+def member_of(index: int, members: int) -> int:
+    """Which of an ensemble's members a draw comes from: they take turns."""
+    return (index if index >= 0 else still(index)) % members
 
 
 class Segmenter(ABC):
@@ -113,7 +126,8 @@ class Segmenter(ABC):
         Args:
             image: a volume returned by :meth:`prepare`.
             region: a box of that volume's grid.
-            index: number of the draw, 0, 1, 2, …
+            index: number of the draw, 0, 1, 2, …; :func:`still` gives the numbers of the passes
+                without randomness, in which a stochastic segmenter leaves ``seed`` unread.
             seed: of the run.
 
         Returns:
@@ -148,30 +162,43 @@ class Estimate:
     Attributes:
         probabilities: mean over the draws, ``(C, *shape)``.
         uncertainty: one value a voxel, ``shape``; unit and range as the estimator declares.
+        measures: further measures by name, each ``shape``, of the same draws.
     """
 
     probabilities: Tensor
     uncertainty: Tensor
+    measures: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class UncertaintyEstimator(ABC):
     """Reduces a stream of draws in one pass and constant memory.
 
     Contract:
-        - ``reduce`` reads the iterable once and never holds more than two draws.
+        - ``reduce`` reads the iterable once, may stop before its end, and never holds more than two
+          draws.
         - identical draws have the uncertainty that is documented as none; the result is never NaN.
         - fewer draws than ``minimum_draws`` are refused with a MsktError.
 
     Attributes:
         needs: what the draws must come from: ``any`` segmenter, a ``stochastic`` one, ``members``.
+        random: draws are random where the segmenter is stochastic; False: passes without randomness.
         unit: of the uncertainty map, for the results table.
         range: smallest and largest possible value.
         measure: name of what is computed, e.g. ``predictive_variance_mean``.
-        draws: number of draws that the pipeline asks for.
+        draws: number of draws that the pipeline asks for, and at least one of each member where
+            members are needed.
         minimum_draws: fewest with which the measure is defined.
+        aggregation: how voxels become the ``uncertainty`` of a structure: a name of
+            :data:`mskt.core.structurewise.AGGREGATIONS`.
+        further: unit of each of the ``measures`` that its estimates have, by name.
+        asks: options that the segmenter must be built with, such as ``members=planes``.
     """
 
     needs: ClassVar[Needs]
+    random: ClassVar[bool] = True
+    asks: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    aggregation: str = "mean"
+    further: Mapping[str, str] = MappingProxyType({})
     unit: str
     range: tuple[float, float]
     minimum_draws: ClassVar[int] = 1
@@ -285,6 +312,15 @@ class Loader(ABC):
         self, path: Path, options: LoadOptions
     ) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """A label map (integers as stored) and its affine in RAS mm."""
+
+
+@runtime_checkable
+class ReadsThrough(Protocol):
+    """An estimator that wants draws of a segmenter in disguise (test-time augmentation)."""
+
+    def through(self, segmenter: Segmenter) -> Segmenter:
+        """The segmenter whose draws it reduces; made once a run."""
+        ...
 
 
 Maker = Callable[[], Any]

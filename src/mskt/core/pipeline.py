@@ -18,10 +18,12 @@ from mskt.core.anatomy import LabelSet
 from mskt.core.errors import UsageError
 from mskt.core.interfaces import (
     FastDraws,
+    ReadsThrough,
     Region,
     ReportsPreparation,
     Segmenter,
     UncertaintyEstimator,
+    still,
 )
 from mskt.core.postprocess import cut_by_grid, ends_inside, truncated, without_voxels
 from mskt.core.postprocess import keep_largest as keep_largest_components
@@ -30,6 +32,9 @@ from mskt.core.volume import Labels, Volume
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from mskt.core.backproject import Output
+    from mskt.core.structurewise import Recorder, Structurewise
 
 Progress = Callable[[str, float], None]
 """Called with the name of the stage and the part of it that is done, 0 … 1."""
@@ -49,6 +54,7 @@ class CaseResult:
             where a working grid ends so, since they may lie beyond.
         seconds: wall time by stage.
         removed: voxels taken away from each structure as not belonging to its largest component.
+        structurewise: doubt about structures and the spread of the draws.
     """
 
     labels: Labels
@@ -59,6 +65,7 @@ class CaseResult:
     truncated: frozenset[tuple[int, str]]
     seconds: Mapping[str, float]
     removed: Mapping[str, int]
+    structurewise: Structurewise
     notes: tuple[str, ...] = ()
 
 
@@ -92,8 +99,23 @@ def check_pair(segmenter: Segmenter, estimator: UncertaintyEstimator, name: str 
             what,
             "needs an ensemble of at least two members; this segmenter has "
             f"{segmenter.tags.members}.",
-            "Give several weights, or take --uncertainty mcdropout or deterministic.",
+            "Give several weights (--weights a,b,c), or take --uncertainty mcdropout or "
+            "deterministic.",
         )
+    if estimator.needs == "members" and estimator.random and not segmenter.tags.stochastic:
+        raise UsageError(
+            what,
+            "needs members with dropout; these give the same result every time.",
+            "Take --uncertainty ensemble.",
+        )
+
+
+def wanted_draws(segmenter: Segmenter, estimator: UncertaintyEstimator) -> Sequence[int]:
+    """The numbers of the draws that an estimator gets: random ones, or passes without randomness."""
+    count = estimator.draws
+    if estimator.needs == "members":
+        count = max(count, segmenter.tags.members)
+    return range(count) if estimator.random else [still(n) for n in range(count)]
 
 
 def segment_case(
@@ -118,52 +140,102 @@ def segment_case(
     Raises:
         UsageError: the estimator does not fit the segmenter.
     """
-    from mskt.core.backproject import Output, projector  # torch
+    from mskt.core.backproject import Output  # torch
+    from mskt.core.structurewise import structurewise
 
     check_pair(segmenter, estimator)
+    if isinstance(estimator, ReadsThrough):
+        segmenter = estimator.through(segmenter)
     tell = progress or (lambda stage, part: None)
     clock = _Clock()
     output = Output(image.grid)
     with clock.stage("prepare"):
         tell("prepare", 0.0)
         works = _prepared(segmenter, image, tell)
+    recorders = []
     for number, work in enumerate(works):
-        target = projector(output, work.grid, len(segmenter.labels))
-        regions = segmenter.regions(work)
-        for done, region in enumerate(regions):
-            tell("segment", (number + done / len(regions)) / len(works))
-            with clock.stage("segment"):
-                estimate = estimator.reduce(_draws(segmenter, work, region, estimator.draws, seed))
-            with clock.stage("return"):
-                target.add(region, estimate)
-        with clock.stage("return"):
-            target.finish()
+
+        def told(part: float, before: int = number) -> None:
+            tell("segment", (before + part) / len(works))
+
+        recorders.append(_segment_grid(work, output, segmenter, estimator, seed, told, clock))
     tell("post-process", 0.0)
     with clock.stage("post-process"):
-        labels, sides = (
-            output.labels,
-            separate_sides(output.labels, image.grid, segmenter.label_set),
-        )
-        removed = (
-            keep_largest_components(labels, sides, segmenter.label_set) if keep_largest else {}
-        )
         ends = [end for work in works for end in ends_inside(work, image)]
-        cut = truncated(labels, sides, segmenter.label_set) | cut_by_grid(
-            labels, sides, segmenter.label_set, ends
-        )
-        if ends:  # what was not found may lie beyond
-            cut |= without_voxels(labels, sides, segmenter.label_set)
+        final = _post_process(output.labels, image, segmenter.label_set, ends, keep_largest)
+    with clock.stage("record"):
+        structures = structurewise(recorders, output.labels, final.sides, image.grid)
     return CaseResult(
-        labels=Labels(labels, image.affine, segmenter.label_set),
-        sides=sides,
+        labels=Labels(output.labels, image.affine, segmenter.label_set),
+        sides=final.sides,
         uncertainty=output.uncertainty,
         measure=estimator.measure,
         unit=estimator.unit,
-        truncated=frozenset(cut),
+        truncated=final.truncated,
         seconds=clock.seconds,
-        removed=removed,
-        notes=(*_new_notes(image, works), *_unseen(labels, segmenter.label_set, bool(ends))),
+        removed=final.removed,
+        structurewise=structures,
+        notes=(
+            *_new_notes(image, works),
+            *_unseen(output.labels, segmenter.label_set, bool(ends)),
+        ),
     )
+
+
+def _segment_grid(
+    work: Volume,
+    output: Output,
+    segmenter: Segmenter,
+    estimator: UncertaintyEstimator,
+    seed: int,
+    tell: Callable[[float], None],
+    clock: _Clock,
+) -> Recorder:
+    """One working grid, region by region: draw, reduce, bring back, remember what is asked later."""
+    from mskt.core.backproject import projector
+    from mskt.core.structurewise import Recorder
+
+    wanted = wanted_draws(segmenter, estimator)
+    target = projector(output, work.grid, len(segmenter.labels))
+    recorder = Recorder(work, len(segmenter.labels))
+    regions = segmenter.regions(work)
+    for done, region in enumerate(regions):
+        tell(done / len(regions))
+        with clock.stage("segment"):
+            draws = _draws(segmenter, work, region, wanted, seed)
+            estimate = estimator.reduce(recorder.watched(region, draws))
+        with clock.stage("return"):
+            target.add(region, estimate)
+        with clock.stage("record"):
+            recorder.add(region, estimate, estimator.measure)
+    with clock.stage("return"):
+        target.finish()
+    return recorder
+
+
+@dataclass(frozen=True)
+class _Final:
+    """What post-processing finds out; see :class:`CaseResult`."""
+
+    sides: NDArray[np.uint8]
+    removed: Mapping[str, int]
+    truncated: frozenset[tuple[int, str]]
+
+
+def _post_process(
+    labels: NDArray[np.uint8],
+    image: Volume,
+    label_set: LabelSet,
+    ends: Sequence[NDArray[np.int64]],
+    keep_largest: bool,
+) -> _Final:
+    """Sides, largest components (taken away in place), and what the fields of view cut."""
+    sides = separate_sides(labels, image.grid, label_set)
+    removed = keep_largest_components(labels, sides, label_set) if keep_largest else {}
+    cut = truncated(labels, sides, label_set) | cut_by_grid(labels, sides, label_set, ends)
+    if ends:  # what was not found may lie beyond
+        cut |= without_voxels(labels, sides, label_set)
+    return _Final(sides, removed, frozenset(cut))
 
 
 def _prepared(segmenter: Segmenter, image: Volume, tell: Progress) -> Sequence[Volume]:
@@ -192,11 +264,12 @@ def _unseen(labels: NDArray[np.uint8], label_set: LabelSet, ends_in_body: bool) 
 
 
 def _draws(
-    segmenter: Segmenter, image: Volume, region: Region, count: int, seed: int
+    segmenter: Segmenter, image: Volume, region: Region, wanted: Sequence[int], seed: int
 ) -> Iterator[Tensor]:
     """The draws of one region, by the segmenter's faster path where it says it has one."""
-    if segmenter.tags.fast_draws and isinstance(segmenter, FastDraws):
-        yield from segmenter.draw_many(image, region, count=count, seed=seed)
+    random = wanted == range(len(wanted))
+    if random and segmenter.tags.fast_draws and isinstance(segmenter, FastDraws):
+        yield from segmenter.draw_many(image, region, count=len(wanted), seed=seed)
     else:
-        for index in range(count):
+        for index in wanted:
             yield segmenter.draw(image, region, index=index, seed=seed)

@@ -24,6 +24,7 @@ Status = Literal[
     "truncated",
     "not_in_label_set",
     "no_reference",
+    "undefined",
 ]
 STATUSES: tuple[str, ...] = get_args(Status)
 SIDES = ("left", "right", "both")

@@ -53,7 +53,7 @@ class PatchSegmenter(Segmenter):
         self._dtype = resolve_precision(precision, self._device)
         self._body = None if model.random else body.shipped(self._device, self._dtype)
         self.label_set = model.label_set
-        self.tags = Tags(stochastic=model.variant.dropout > 0)
+        self.tags = Tags(stochastic=model.variant.dropout > 0, mirror=True)
         network = _ready(model.network, self._device, self._dtype)
         self._sweep = PatchSweep(network, len(self.labels), given, self._device, self._dtype)
         self._facts = {

@@ -45,7 +45,7 @@ class SliceSegmenter(Segmenter):
         self._dtype = resolve_precision(precision, self._device)
         self._body = None if model.random else body.shipped(self._device, self._dtype)
         self.label_set = model.label_set
-        self.tags = Tags(stochastic=model.variant.dropout > 0, fast_draws=True)
+        self.tags = Tags(stochastic=model.variant.dropout > 0, fast_draws=True, mirror=True)
         self._variant: SliceVariant = model.variant
         network = slice_network(model.network, self._device, self._dtype)
         self._sweep = SliceSweep(

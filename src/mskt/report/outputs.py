@@ -32,6 +32,7 @@ class UncertaintyInfo:
         estimator: the name the user gave (``mcdropout``).
         measure: what was computed (``predictive_variance_mean``).
         range: smallest and largest value that the measure can take.
+        aggregation: how it becomes the ``uncertainty`` of a structure.
     """
 
     estimator: str
@@ -40,6 +41,7 @@ class UncertaintyInfo:
     range: tuple[float, float]
     draws: int
     seed: int
+    aggregation: str = "mean"
 
 
 class CaseFolder:

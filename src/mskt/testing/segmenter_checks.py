@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mskt.core.interfaces import Region, Segmenter, Tags
+from mskt.core.interfaces import Region, Segmenter, Tags, still
 from mskt.core.volume import Volume
 from mskt.testing import phantoms
 from mskt.testing.outcome import Build, NotApplicable, require
@@ -311,6 +311,21 @@ def check_segmenter_stochastic_tag(build: Build) -> None:
         )
 
 
+def check_segmenter_still(build: Build) -> None:
+    """A stochastic segmenter has one pass without randomness, whatever the seed."""
+    segmenter = build()
+    if not segmenter.tags.stochastic:
+        raise NotApplicable("not stochastic")
+    grid = working_grid(segmenter)
+    first = one_draw(segmenter, grid, index=still())
+    require(
+        same(first, one_draw(segmenter, grid, index=still(), seed=SEED + 1)),
+        f"draw(index={still()}), the pass without randomness, depends on the seed",
+        "Where index < 0, leave dropout and noise out: --uncertainty deterministic and ensembles "
+        "ask for it.",
+    )
+
+
 def check_segmenter_members_tag(build: Build) -> None:
     """An ensemble has as many different members as its tag says, used in turn."""
     segmenter = build()
@@ -328,14 +343,14 @@ def check_segmenter_members_tag(build: Build) -> None:
     require(
         not twins,
         f"tags say members={members}, but members {twins[:1]} give identical draws",
-        "Use member index % members in draw(), and count members without duplicates.",
+        "Use member_of(index, members) in draw(), and count members without duplicates.",
     )
     if not segmenter.tags.stochastic:
         again = values(one_draw(segmenter, grid, index=members))
         require(
             np.abs(again - draws[0]).max() <= 3e-2,
             f"draw {members} is not member 0 again",
-            "Use member index % members in draw().",
+            "Use member_of(index, members) in draw().",
         )
 
 

@@ -1,69 +1,120 @@
-"""Voxel-wise measures of disagreement, accumulated draw by draw.
+"""Voxel-wise measures of doubt, accumulated draw by draw.
 
-Notation: ``p_t(c)`` softmax of draw t, T draws, C classes, ``p̄`` the mean over the draws.
+Notation: ``p_t(c)`` softmax of draw t, T draws, C classes, ``p̄`` the mean over the draws, H the
+entropy in nats. Each is 0 where all draws name one class with certainty.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 
-MEASURES = ("variance", "variance_sum", "entropy", "mutual_information")
+_LARGEST_ENTROPY = math.log(256)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a measure is called in results, and what it needs.
+
+    Attributes:
+        name: in full, as files and reports have it.
+        largest: an upper bound for any number of classes up to 256 and any draws.
+        spread: it compares draws: one is not enough.
+    """
+
+    name: str
+    unit: str
+    largest: float
+    spread: bool
+
+
+MEASURES: Final = {
+    # Hiasa 2020, eq. 4 (biased, 1/T), mean over classes; summed: eq. 5 as printed.
+    "variance": Measure("predictive_variance_mean", "1", 0.25, True),
+    "variance_sum": Measure("predictive_variance_sum", "1", 1.0, True),
+    "entropy": Measure("predictive_entropy", "nat", _LARGEST_ENTROPY, False),  # H[p̄]
+    "expected_entropy": Measure("expected_entropy", "nat", _LARGEST_ENTROPY, False),  # mean H[p_t]
+    "mutual_information": Measure(
+        "mutual_information", "nat", _LARGEST_ENTROPY, True
+    ),  # difference
+    "max_softmax": Measure("one_minus_max_softmax", "1", 1.0, False),  # 1 − max p̄
+    "margin": Measure("one_minus_margin", "1", 1.0, False),  # 1 − (largest − second of p̄)
+}
 
 
 class Accumulator:
-    """Mean of the draws, and what one measure needs beside it. Memory does not grow with T.
+    """Mean of the draws, and what the measures need beside it. Memory does not grow with T.
 
     Args:
-        measure: ``variance`` (predictive variance, Hiasa 2020 eq. 4, mean over classes),
-            ``variance_sum`` (the same summed over classes, eq. 5 as printed), ``entropy``
-            (of p̄, in nats) or ``mutual_information`` (entropy of p̄ minus mean entropy of p_t).
+        measures: names of :data:`MEASURES`.
     """
 
-    def __init__(self, measure: str) -> None:
-        self.measure = measure
+    def __init__(self, measures: Sequence[str]) -> None:
+        self.measures = tuple(measures)
         self.count = 0
-        self._sum = torch.empty(0)
-        self._extra = torch.empty(0)
+        self._squares = any(name.startswith("variance") for name in measures)
+        self._entropies = any(
+            name in ("expected_entropy", "mutual_information") for name in measures
+        )
+        self._sum = self._sum_squares = self._sum_entropy = torch.empty(0)
 
     def add(self, draw: Tensor) -> None:
         """Take one draw, ``(C, …)``; it is not kept."""
         draw = draw.float()
         if self.count == 0:
             self._sum = torch.zeros_like(draw)
-            self._extra = torch.zeros_like(draw if self._needs_squares else draw[0])
+            self._sum_squares = torch.zeros_like(draw) if self._squares else self._sum_squares
+            self._sum_entropy = torch.zeros_like(draw[0])
         self._sum += draw
-        if self._needs_squares:
-            self._extra.addcmul_(draw, draw)
-        elif self.measure == "mutual_information":
-            self._extra += entropy(draw)
+        if self._squares:
+            self._sum_squares.addcmul_(draw, draw)
+        if self._entropies:
+            self._sum_entropy += entropy(draw)
         self.count += 1
 
-    @property
-    def _needs_squares(self) -> bool:
-        return self.measure.startswith("variance")
+    def so_far(self, measure: str) -> tuple[Tensor, Tensor]:
+        """Mean probabilities ``(C, …)`` and one measure ``(…)`` of the draws taken so far."""
+        mean = self._sum / self.count
+        variance = torch.empty(0)
+        if self._squares:
+            variance = (self._sum_squares / self.count).addcmul_(mean, mean, value=-1).clamp_(min=0)
+        return mean, _measure(measure, mean, variance, self._sum_entropy / self.count)
 
-    def result(self) -> tuple[Tensor, Tensor]:
-        """Mean probabilities ``(C, …)`` and the measure ``(…)``; the accumulator is used up."""
+    def result(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean probabilities ``(C, …)`` and each measure ``(…)``; the accumulator is used up."""
         mean = self._sum.div_(self.count)
-        if self._needs_squares:
-            # Biased (1/T), as printed; rounding may leave −1e-8 where all draws agree.
-            variance = self._extra.div_(self.count).addcmul_(mean, mean, value=-1).clamp_(min=0)
-            return mean, variance.mean(0) if self.measure == "variance" else variance.sum(0)
-        total = entropy(mean)
-        if self.measure == "mutual_information":
-            total = (total - self._extra.div_(self.count)).clamp_(min=0)
-        return mean, total
+        variance = torch.empty(0)
+        if self._squares:
+            # Rounding may leave −1e-8 where all draws agree.
+            variance = self._sum_squares.div_(self.count)
+            variance = variance.addcmul_(mean, mean, value=-1).clamp_(min=0)
+        expected = self._sum_entropy.div_(self.count)
+        return mean, {name: _measure(name, mean, variance, expected) for name in self.measures}
+
+
+def _measure(name: str, mean: Tensor, variance: Tensor, expected: Tensor) -> Tensor:
+    if name == "variance":
+        return variance.mean(0)
+    if name == "variance_sum":
+        return variance.sum(0)
+    if name == "entropy":
+        return entropy(mean)
+    if name == "expected_entropy":
+        return expected
+    if name == "mutual_information":
+        return (entropy(mean) - expected).clamp_(min=0)
+    if name == "max_softmax":
+        return (1 - mean.amax(0)).clamp_(min=0)
+    best = mean.topk(min(2, len(mean)), dim=0).values
+    return (1 - (best[0] - best[-1])).clamp_(min=0) if len(mean) > 1 else torch.zeros_like(mean[0])
 
 
 def entropy(probabilities: Tensor) -> Tensor:
     """Shannon entropy over the first axis, in nats; 0·log 0 = 0."""
     terms: Tensor = torch.special.entr(probabilities.clamp(min=0))
     return terms.sum(0)
-
-
-def largest(measure: str) -> float:
-    """An upper bound of the measure that holds for any number of classes up to 256 and any draws."""
-    return {"variance": 0.25, "variance_sum": 1.0}.get(measure, math.log(256))

@@ -11,7 +11,7 @@ from torch import Tensor
 from mskt.core.anatomy import suggestion
 from mskt.core.device import resolve_device, resolve_precision
 from mskt.core.errors import UsageError
-from mskt.core.interfaces import Region, Segmenter, Tags
+from mskt.core.interfaces import Region, Segmenter, Tags, member_of
 from mskt.core.levelnet import shipped as shipped_levels
 from mskt.core.sweeps import axial_slabs
 from mskt.core.volume import Volume
@@ -39,7 +39,7 @@ class UNet25D(Segmenter):
         label_set: with random weights: which classes.
         fusion: ``wta`` (winner takes all, the default), ``mean``, ``max`` or ``majority``.
         members: ``fused``: a draw is the vote of the three planes; ``planes``: the planes are the
-            members of an ensemble, draw i comes from plane i % 3 alone, and the mean is their fusion.
+            members of an ensemble that take turns, and the mean is their fusion.
         device: ``auto``, ``cpu``, ``cuda``, …
         precision: ``auto``, ``float32`` or ``bfloat16`` for the convolutions.
     """
@@ -108,7 +108,7 @@ class UNet25D(Segmenter):
         return axial_slabs((i, j, k), depth)
 
     def draw(self, image: Volume, region: Region, *, index: int, seed: int) -> Tensor:
-        """The vote of three random passes, or one pass of the plane that is member ``index % 3``."""
+        """The vote of three random passes, or one pass of the plane that is this draw's member."""
         return next(self._draws(image, region, [index], seed))
 
     def draw_many(
@@ -125,12 +125,16 @@ class UNet25D(Segmenter):
             wanted = list(indices)
             passes = {
                 plane: draws(
-                    sweep, image, region, [i // number for i in wanted if i % number == plane], seed
+                    sweep,
+                    image,
+                    region,
+                    [i // number for i in wanted if member_of(i, number) == plane],
+                    seed,
                 )
                 for plane, sweep in enumerate(self._sweeps)
             }
             for index in wanted:
-                yield next(passes[index % number])
+                yield next(passes[member_of(index, number)])
             return
         stems = [sweep.stems(image, region) for sweep in self._sweeps]
         for index in indices:

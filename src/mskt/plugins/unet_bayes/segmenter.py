@@ -46,7 +46,7 @@ class UNetBayes(Segmenter):
         cascade = load_cascade(weights, variant, backbone, label_set)
         self._levels = level_network(region_check, random=cascade.body is None)
         self.label_set = cascade.label_set
-        self.tags = Tags(stochastic=cascade.variant.dropout > 0, fast_draws=True)
+        self.tags = Tags(stochastic=cascade.variant.dropout > 0, fast_draws=True, mirror=True)
         self._variant = cascade.variant
         self._device = resolve_device(device)
         self._dtype = resolve_precision(precision, self._device)

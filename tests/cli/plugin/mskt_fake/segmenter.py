@@ -32,9 +32,9 @@ class Fake(Segmenter):
             raise RuntimeError("too few slices for me")
         time.sleep(self._pause)
         hu = image.data[region.slices]
-        noise = generator(seed, "fake", index).normal(0, 10, hu.shape).astype(np.float32)
+        noise = generator(seed, "fake", index).normal(0, 10 * (index >= 0), hu.shape)
         out = torch.zeros((len(self.labels), *hu.shape))
-        muscle = (hu + noise > -20) & (hu < 150)
+        muscle = (hu + noise.astype(np.float32) > -20) & (hu < 150)
         out[MUSCLE] = torch.from_numpy(muscle.astype(np.float32)) * 0.9
         out[BONE] = torch.from_numpy((hu >= 150).astype(np.float32)) * 0.9
         out[0] = 1 - out[MUSCLE] - out[BONE]

@@ -1,0 +1,442 @@
+"""How far whole structures are in doubt: from voxels and draws to one number for each side.
+
+While the draws of a region are at hand, a :class:`Recorder` keeps what the question needs and no more:
+the winner and its probability, one number a voxel and measure, sums of the probabilities by cells of
+8 × 8 voxels, and the classes of single draws where these disagree. Sides are known only when the
+label map is complete; then :func:`structurewise` adds everything up. All is counted at the voxels of
+the working grids, each under the final label nearest to it.
+
+A number of doubt is larger where a structure is less certain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, stats
+
+from mskt.core.foreground import foreground_box
+from mskt.core.interfaces import Estimate, Region
+from mskt.core.resample import resample_labels
+from mskt.core.volume import Grid, Volume
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+AGGREGATIONS: Final = ("mean", "interior", "boundary", "soft_dice", "pairwise_dice", "volume_cv")
+"""Of voxels to structures. The first three take a measure: all voxels of the structure (PSV, Soufi
+2024), those whose six neighbours belong to it too, the others. The last three take none: one minus
+the soft Dice of mean probabilities and labels (Borges 2024), one minus the mean Dice of pairs of
+draws (Zenk 2025), the coefficient of variation of the draws' volumes."""
+OF_VOXELS: Final = AGGREGATIONS[:3]
+
+DISAGREED: Final = 255
+CELL: Final = 8
+SCALE: Final = 1024.0
+"""Of measures kept as float16: a variance of 1e-5 would lose digits unscaled."""
+CODES: Final = 3
+"""Sides of :mod:`mskt.core.sides`: unsided, right, left."""
+
+
+class Recorder:
+    """What is remembered of the draws on one working grid.
+
+    Args:
+        work: the working grid with its HU; outside its mask nothing is recorded.
+        classes: background included, at most 255.
+    """
+
+    def __init__(self, work: Volume, classes: int) -> None:
+        i, j, k = work.data.shape
+        self.work = work
+        self.winner = np.zeros((i, j, k), np.uint8)
+        self.confidence = np.zeros((i, j, k), np.float16)
+        self.agreed = np.zeros((i, j, k), np.uint8)
+        self.measures: dict[str, NDArray[np.float16]] = {}
+        self.mass = np.zeros((classes, -(-i // CELL), -(-j // CELL), k))
+        self._places: list[NDArray[np.int64]] = []
+        self._votes: list[NDArray[np.uint8]] = []
+        self._draws: list[int] = []
+        self._votes_here: list[Tensor] = []
+
+    def watched(self, region: Region, draws: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The draws of a region as they come; the class that each gives a voxel is noted.
+
+        One byte a voxel and draw of one region; of the whole grid only disagreements are kept.
+        """
+        self._votes_here = []
+        box = self._box(region)
+        for draw in draws:
+            if box is not None:
+                self._votes_here.append(draw[(slice(None), *box)].argmax(dim=0).byte().cpu())
+            yield draw
+
+    def add(self, region: Region, estimate: Estimate, primary: str) -> None:
+        """Take one region; disjoint regions in any order, each after it was :meth:`watched`.
+
+        Args:
+            region: where; a box of the working grid.
+            estimate: what the draws of the region came to.
+            primary: name of ``estimate.uncertainty`` among the measures.
+        """
+        box = self._box(region)
+        if box is None:
+            return
+        start = [a + part.start for a, part in zip(region.start, box, strict=True)]
+        there = tuple(
+            slice(a, a + part.stop - part.start) for a, part in zip(start, box, strict=True)
+        )
+        probabilities = estimate.probabilities[(slice(None), *box)].float().cpu()
+        top, winner = probabilities.max(dim=0)
+        self.winner[there] = winner.byte().numpy()
+        self.confidence[there] = top.half().numpy()
+        self._add_mass(probabilities, start)
+        for name, values in ({primary: estimate.uncertainty} | dict(estimate.measures)).items():
+            kept = self.measures.setdefault(name, np.zeros(self.winner.shape, np.float16))
+            kept[there] = (values[box].float().cpu() * SCALE).half().numpy()
+        if self._votes_here:
+            self._add_votes(self._votes_here, there)
+            self._votes_here = []
+
+    def _box(self, region: Region) -> tuple[slice, slice, slice] | None:
+        """The part of a region, counted from its start, that holds all of the mask."""
+        if self.work.mask is None:
+            i, j, k = region.shape
+            return (slice(0, i), slice(0, j), slice(0, k))
+        return foreground_box(self.work.mask[region.slices])
+
+    def _add_mass(self, probabilities: Tensor, start: Sequence[int]) -> None:
+        """Sum probabilities by cells; their borders are the same for every partition."""
+        lead = [at % CELL for at in start[:2]]
+        rest = [-(at + n) % CELL for at, n in zip(lead, probabilities.shape[1:3], strict=True)]
+        classes, rows, columns, k = probabilities.shape
+        i, j = rows + lead[0] + rest[0], columns + lead[1] + rest[1]
+        padded = probabilities.new_zeros((classes, i, j, k))
+        padded[:, lead[0] : lead[0] + rows, lead[1] : lead[1] + columns] = probabilities
+        sums = padded.view(classes, i // CELL, CELL, j // CELL, CELL, k).sum((2, 4))
+        a, b = start[0] // CELL, start[1] // CELL
+        self.mass[:, a : a + i // CELL, b : b + j // CELL, start[2] : start[2] + k] += sums.numpy()
+
+    def _add_votes(self, votes: Sequence[Tensor], there: tuple[slice, ...]) -> None:
+        same = votes[0] == votes[-1]
+        for vote in votes[1:-1]:
+            same &= vote == votes[0]
+        self.agreed[there] = votes[0].masked_fill(~same, DISAGREED).numpy()
+        inside = (~same).nonzero(as_tuple=True)
+        index = tuple(n.numpy() + part.start for n, part in zip(inside, there, strict=True))
+        self._places.append(np.ravel_multi_index(index, self.winner.shape))
+        self._votes.append(np.stack([vote[inside].numpy() for vote in votes]))
+        self._draws.append(len(votes))
+
+    @property
+    def draws(self) -> int:
+        """Most draws that a region had; 0 if there was nothing to see."""
+        return max(self._draws, default=0)
+
+    def disagreements(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Flat voxel numbers ``(n,)`` and the classes of ``count`` draws there, ``(count, n)``.
+
+        A region that stopped earlier repeats its draws in their order.
+        """
+        if not self._places:
+            return np.zeros(0, np.int64), np.zeros((count, 0), np.uint8)
+        repeated = [votes[np.arange(count) % len(votes)] for votes in self._votes]
+        return np.concatenate(self._places), np.concatenate(repeated, axis=1)
+
+
+@dataclass(frozen=True)
+class Structurewise:
+    """Doubt about structures, on each side.
+
+    All arrays begin with (structure index 0 … 255, side code); sums over codes are sums over sides.
+
+    Attributes:
+        voxels, interior: number of working voxels under the label; of them, those not at its border.
+        sums, interior_sums: of each measure over them.
+        overlap, mass: Σ p̄ ŷ and Σ (p̄ + ŷ), of mean probabilities and labels.
+        volumes: voxels of each draw, ``(256, 3, draws)``.
+        hu: Σ HU over them.
+        shared: voxels that two draws share, ``(256, 3, pairs)``.
+    """
+
+    voxels: NDArray[np.float64]
+    interior: NDArray[np.float64]
+    sums: Mapping[str, NDArray[np.float64]]
+    interior_sums: Mapping[str, NDArray[np.float64]]
+    overlap: NDArray[np.float64]
+    mass: NDArray[np.float64]
+    volumes: NDArray[np.float64]
+    hu: NDArray[np.float64]
+    shared: NDArray[np.float64]
+
+    @property
+    def draws(self) -> int:
+        """Number of draws; 0 or 1: nothing can be said of their spread."""
+        return int(self.volumes.shape[-1])
+
+    def doubt(
+        self, index: int, codes: Sequence[int], aggregation: str, measure: str = ""
+    ) -> float | None:
+        """One of :data:`AGGREGATIONS`; None where it does not exist.
+
+        Args:
+            index: of the structure.
+            codes: of the sides that count.
+            aggregation: which one.
+            measure: for the aggregations that take one.
+        """
+        if aggregation == "soft_dice":
+            return _less(_ratio(2 * _of(self.overlap, index, codes), _of(self.mass, index, codes)))
+        if aggregation == "pairwise_dice":
+            return self._pairwise(index, codes)
+        if aggregation == "volume_cv":
+            return self.volume_cv(index, codes)
+        if measure not in self.sums:
+            return None
+        total, inner = (_of(x[measure], index, codes) for x in (self.sums, self.interior_sums))
+        count, within = (_of(x, index, codes) for x in (self.voxels, self.interior))
+        if aggregation == "interior":
+            return _ratio(inner, within)
+        if aggregation == "boundary":
+            return _ratio(total - inner, count - within)
+        return _ratio(total, count)
+
+    def volume_cv(self, index: int, codes: Sequence[int]) -> float | None:
+        """Standard deviation (n − 1) of the draws' volumes over their mean."""
+        volumes = self.volumes[index, codes].sum(axis=0)
+        if len(volumes) < 2 or not volumes.any():
+            return None
+        return float(volumes.std(ddof=1) / volumes.mean())
+
+    def hu_sd(self, index: int, codes: Sequence[int]) -> float | None:
+        """Standard deviation (n − 1) of the draws' mean HU; draws without the structure are left out."""
+        volumes, sums = (x[index, codes].sum(axis=0) for x in (self.volumes, self.hu))
+        means = sums[volumes > 0] / volumes[volumes > 0]
+        return float(means.std(ddof=1)) if len(means) >= 2 else None
+
+    def half_width(self, level: float = 0.95) -> float:
+        """Standard deviations from the middle to the end of a t interval for one further draw."""
+        return float(stats.t.ppf(0.5 + level / 2, self.draws - 1)) if self.draws > 1 else np.nan
+
+    def _pairwise(self, index: int, codes: Sequence[int]) -> float | None:
+        volumes = self.volumes[index, codes].sum(axis=0)
+        both = [volumes[a] + volumes[b] for a, b in _pairs(self.draws)]
+        sizes, shared = np.array(both), self.shared[index, codes].sum(axis=0)
+        there = sizes > 0
+        return _less(float(np.mean(2 * shared[there] / sizes[there])) if there.any() else None)
+
+
+def structurewise(
+    recorders: Sequence[Recorder],
+    labels: NDArray[np.uint8],
+    sides: NDArray[np.uint8],
+    grid: Grid,
+) -> Structurewise:
+    """Add up what was recorded under the final labels.
+
+    Args:
+        recorders: of the working grids.
+        labels: final label map on the input grid.
+        sides: side codes there.
+        grid: of these.
+    """
+    draws = max((recorder.draws for recorder in recorders), default=0)
+    found = [_Sums(recorder, labels, sides, grid, draws).result() for recorder in recorders]
+    measures = dict.fromkeys(name for one in found for name in one.sums)
+
+    def by_measure(field: str) -> dict[str, NDArray[np.float64]]:
+        return {
+            name: _added([getattr(one, field)[name] for one in found if name in one.sums])
+            for name in measures
+        }
+
+    return Structurewise(
+        voxels=_added([one.voxels for one in found]),
+        interior=_added([one.interior for one in found]),
+        sums=by_measure("sums"),
+        interior_sums=by_measure("interior_sums"),
+        overlap=_added([one.overlap for one in found]),
+        mass=_added([one.mass for one in found]),
+        volumes=_added([one.volumes for one in found]),
+        hu=_added([one.hu for one in found]),
+        shared=_added([one.shared for one in found]),
+    )
+
+
+def _added(arrays: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The sum; grids on which nothing was drawn have no draws and do not count."""
+    full = (
+        [array for array in arrays if array.size] or list(arrays[:1]) or [np.zeros((256, CODES, 0))]
+    )
+    return np.asarray(sum(full[1:], full[0]), np.float64)
+
+
+class _Sums:
+    """The sums of one working grid, within the box that holds all that was found there."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        labels: NDArray[np.uint8],
+        sides: NDArray[np.uint8],
+        grid: Grid,
+        draws: int,
+    ) -> None:
+        self._recorder = recorder
+        self._draws = draws
+        busy = (recorder.winner > 0) | (recorder.agreed == DISAGREED)
+        self._box = foreground_box(busy) or (slice(0, 1),) * 3
+        affine = recorder.work.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ [part.start for part in self._box]
+        i, j, k = (part.stop - part.start for part in self._box)
+        target = Grid((i, j, k), affine)
+        self._final = resample_labels(labels, grid, target)
+        if recorder.work.mask is not None:
+            self._final[~recorder.work.mask[self._box]] = 0
+        self._side = resample_labels(sides, grid, target)
+        self._side[self._final == 0] = 0
+        self._code = self._final.astype(np.int16) * CODES + self._side
+        self._cell_side = self._sides_of_cells()
+
+    def result(self) -> Structurewise:
+        recorder, box = self._recorder, self._box
+        inner = (self._final > 0) & _inside(self._code)
+        here = self._final > 0
+        sums, inner_sums = {}, {}
+        for name, values in recorder.measures.items():
+            kept = values[box].astype(np.float32) / np.float32(SCALE)
+            sums[name] = self._count(here, kept)
+            inner_sums[name] = self._count(inner, kept)
+        right = here & (recorder.winner[box] == self._final)
+        overlap = self._count(right, recorder.confidence[box].astype(np.float32))
+        volumes, hu, shared = self._of_draws()
+        return Structurewise(
+            self._count(here),
+            self._count(inner),
+            sums,
+            inner_sums,
+            overlap,
+            self._mass() + self._count(right),
+            volumes,
+            hu,
+            shared,
+        )
+
+    def _count(
+        self, where: NDArray[np.bool_], weights: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float64]:
+        return _table(self._code[where], None if weights is None else weights[where])
+
+    def _sides_of_cells(self) -> NDArray[np.uint8]:
+        """The side of each cell of 8 × 8 voxels of a slice: that of most labelled voxels in or near it."""
+        counts = np.stack(
+            [_by_cells(self._side == code, self._box, self._recorder.mass.shape) for code in (1, 2)]
+        )
+        side = (counts.argmax(axis=0) + 1).astype(np.uint8)
+        empty = counts.sum(axis=0) == 0
+        if empty.all():
+            return np.zeros_like(side)
+        dx, dy, dz = self._recorder.work.spacing_mm
+        nearest = ndimage.distance_transform_edt(
+            empty, sampling=(CELL * dx, CELL * dy, dz), return_distances=False, return_indices=True
+        )
+        return np.asarray(side[tuple(nearest)])
+
+    def _mass(self) -> NDArray[np.float64]:
+        """Σ p̄ of each class by side; background and classes that are nowhere stay 0."""
+        out = np.zeros((256, CODES))
+        for index, cells in enumerate(self._recorder.mass):
+            if index and cells.any():
+                out[index] = np.bincount(self._cell_side.ravel(), cells.ravel(), CODES)
+        return out
+
+    def _of_draws(self) -> tuple[NDArray[np.float64], ...]:
+        """Voxels and HU of each draw, and voxels shared by pairs.
+
+        Where the draws agree on a class but the final map has none, the voxel was removed with a
+        stray component, and counts for none.
+        """
+        recorder, box, draws = self._recorder, self._box, self._draws
+        if not recorder.draws:
+            nothing = np.zeros((256, CODES, 0))
+            return nothing, nothing, nothing
+        agreed = recorder.agreed[box]
+        certain = (agreed > 0) & (agreed != DISAGREED) & (self._final > 0)
+        code = agreed[certain].astype(np.int16) * CODES + self._side[certain]
+        image = recorder.work.data[box]
+        base, base_hu = _table(code), _table(code, image[certain])
+        places, votes = recorder.disagreements(draws)
+        side = self._sides_at(places)
+        values = recorder.work.data.reshape(-1)[places] if places.size else np.zeros(0)
+        codes = votes.astype(np.int16) * CODES + side
+        codes[votes == 0] = 0
+        volumes = np.stack([base + _table(one) for one in codes], axis=-1)
+        hu = np.stack([base_hu + _table(one, values) for one in codes], axis=-1)
+        shared = [base + _table(codes[a][codes[a] == codes[b]]) for a, b in _pairs(draws)]
+        pairs = np.stack(shared, axis=-1) if shared else np.zeros((256, CODES, 0))
+        for one in (volumes, hu, pairs):
+            one[0] = 0
+        return volumes, hu, pairs
+
+    def _sides_at(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Of voxels by number: that of the final label there, else of the cell."""
+        index = np.unravel_index(places, self._recorder.winner.shape)
+        inside = [n - part.start for n, part in zip(index, self._box, strict=True)]
+        own = self._side[tuple(inside)]
+        cell = self._cell_side[index[0] // CELL, index[1] // CELL, index[2]]
+        return np.where(self._final[tuple(inside)] > 0, own, cell)
+
+
+def _inside(code: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Voxels whose six neighbours have the same code; beyond the array nothing has."""
+    out = np.zeros(code.shape, bool)
+    if min(code.shape) < 3:
+        return out
+    core = code[1:-1, 1:-1, 1:-1]
+    same = np.ones(core.shape, bool)
+    for axis in range(3):
+        for part in (slice(0, -2), slice(2, None)):
+            window = [slice(1, -1)] * 3
+            window[axis] = part
+            same &= code[tuple(window)] == core
+    out[1:-1, 1:-1, 1:-1] = same
+    return out
+
+
+def _by_cells(
+    mask: NDArray[np.bool_], box: tuple[slice, slice, slice], shape: tuple[int, ...]
+) -> NDArray[np.int64]:
+    """Number of true voxels in each cell of the whole working grid; the mask covers the box."""
+    _, i, j, k = shape
+    x, y, z = np.nonzero(mask)
+    cell = ((x + box[0].start) // CELL * j + (y + box[1].start) // CELL) * k + z + box[2].start
+    return np.bincount(cell, minlength=i * j * k).reshape(i, j, k)
+
+
+def _table(
+    code: NDArray[np.int16], weights: NDArray[np.floating] | None = None
+) -> NDArray[np.float64]:
+    """Voxels, or sums of weights, of each structure and side code: ``(256, 3)``."""
+    found = np.bincount(code, weights, 256 * CODES).astype(np.float64)
+    return found.reshape(256, CODES)
+
+
+def _pairs(count: int) -> list[tuple[int, int]]:
+    return [(a, b) for a in range(count) for b in range(a + 1, count)]
+
+
+def _of(array: NDArray[np.float64], index: int, codes: Sequence[int]) -> float:
+    return float(array[index, codes].sum())
+
+
+def _ratio(above: float, below: float) -> float | None:
+    return above / below if below > 0 else None
+
+
+def _less(confidence: float | None) -> float | None:
+    """Doubt from a confidence of at most 1; rounding may leave −1e-8."""
+    return None if confidence is None else max(0.0, 1.0 - confidence)
