@@ -338,7 +338,7 @@ def test_one_pass_has_no_interval(scan, tmp_path):
         rows = {(r["structure"], r["side"], r["metric"]): r for r in csv.DictReader(file)}
     spread = rows["femur", "left", "uncertainty:pairwise_dice"]
     assert spread["value"] == "" and spread["status"] != "ok"
-    assert rows["femur", "left", "uncertainty:soft_dice"]["status"] == "ok"
+    assert float(rows["femur", "left", "uncertainty:soft_dice"]["value"]) >= 0
     absent = rows["sacrum", "both", "uncertainty:soft_dice"]
     assert (absent["value"], absent["status"]) == ("", "absent_prediction")
 
