@@ -47,7 +47,7 @@ Row = dict[str, float]
 
 def presets() -> dict[str, SynthesisConfig]:
     """What the scans are like."""
-    wide = SynthesisConfig.training()
+    wide = replace(SynthesisConfig.training(), p_lesion=0.0)  # the shipped weights saw no mass
     return {
         "clinical": clinical(wide),
         "wide": wide,
@@ -61,6 +61,11 @@ def presets() -> dict[str, SynthesisConfig]:
             p_atrophy=0.8,
             slice_mm=(4.0, 8.0),
         ),
+        "metal": replace(wide, p_implant=1.0, p_implant_second=0.6, p_hardening=1.0),
+        "noise": replace(wide, noise_hu=(40.0, 90.0), streak_hu=(8.0, 30.0), p_motion=0.3),
+        "thick": replace(wide, slice_mm=(8.0, 14.0), psf_mm=(2.0, 4.0), overshoot=(0.0, 0.0)),
+        "atrophy": replace(wide, infiltration=(0.5, 0.9), p_atrophy=1.0, atrophy_mm=(2.5, 6.0)),
+        "mass": replace(wide, p_lesion=1.0, p_truncated=0.5),
     }
 
 

@@ -9,7 +9,7 @@ from mskt.synthesis.config import SynthesisConfig
 from mskt.synthesis.engine import Fov, SyntheticCase, synthesise
 from mskt.synthesis.lattice import CoarseLattice, NoiseField, child_rng, grid_axes
 from mskt.synthesis.source import PreparedSource, prepare
-from mskt.synthesis.tissue import mean_hu_table
+from mskt.synthesis.tissue import BONES, mean_hu_table
 
 COARSE = (6.0, 6.0, 6.0)
 WINDOW = (64, 64, 60)
@@ -177,3 +177,23 @@ def test_ranges_are_checked() -> None:
 def test_negative_seed_is_refused(prepared: PreparedSource) -> None:
     with pytest.raises(ValueError, match="seed"):
         synthesise(prepared, seed=-1)
+
+
+def test_a_mass_takes_the_place_of_muscle_and_of_nothing_else(prepared: PreparedSource) -> None:
+    found = 0
+    for seed in range(4):
+        plain, grown = (
+            synthesise(prepared, seed=seed, spacing_mm=(4.0, 4.0, 4.0), config=config)
+            for config in (replace(PLAIN, p_lesion=0.0), replace(PLAIN, p_lesion=1.0))
+        )
+        assert plain.meta["mass_mm"] is None
+        changed = plain.labels != grown.labels
+        assert (grown.labels[changed] == 0).all(), "no other label appears"
+        assert not np.isin(plain.labels[changed] % 100, BONES).any(), "bone stays bone"
+        assert np.array_equal(plain.body, grown.body)
+        found += int(changed.sum())
+        centre = np.argwhere(changed).mean(0) if changed.any() else None
+        if centre is not None:
+            away = np.linalg.norm(4.0 * (np.argwhere(changed) - centre), axis=1)
+            assert away.max() < 4 * max(grown.meta["mass_mm"])
+    assert found > 200

@@ -65,7 +65,7 @@ class SynthesisConfig:
     p_implant: float = 0.2
     p_implant_second: float = 0.3
     p_screws: float = 0.06
-    p_lesion: float = 0.06
+    p_lesion: float = 0.06  # a mass in a muscle, which is no muscle
     # scanner
     psf_mm: Interval = (0.5, 2.4)
     overshoot: Interval = (0.0, 0.6)

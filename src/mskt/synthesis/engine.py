@@ -26,6 +26,7 @@ from mskt.synthesis.context import paint_context
 from mskt.synthesis.joints import grow_osteophytes, harden_joints, open_joints
 from mskt.synthesis.labelmap import LabelMap
 from mskt.synthesis.lattice import Axes, FloatArray, NoiseField, child_rng, grid_axes, smoothstep
+from mskt.synthesis.mass import draw_mass, paint_mass
 from mskt.synthesis.metal import Hardware, add_streaks, draw_hardware, place_hardware
 from mskt.synthesis.shape import Shape, Warp, build_warp, draw_shape, lookup, swap_sides
 from mskt.synthesis.source import (
@@ -243,6 +244,9 @@ def _image(
     """Hounsfield units as the scanner would give them."""
     hu = render(anatomy.material, anatomy.depth_mm, anatomy.shaft, axes, tissue, seed)
     harden_joints(hu, anatomy.labels, anatomy.warp.full, src.skeleton.hip, axes, seed, config)
+    mass = draw_mass(seed, src, config)
+    if mass is not None:
+        paint_mass(mass, hu, anatomy.labels, anatomy.body, anatomy.warp.full, axes, seed)
     edge = np.clip(0.5 - anatomy.skin_mm / np.float32(spacing[0]), 0, 1)
     edge[anatomy.labels > 0] = 1
     hu = hu * edge + np.float32(ct.AIR_HU) * (1 - edge)
@@ -269,6 +273,7 @@ def _image(
         | ({} if np.isfinite(device.truncate_mm) else {"truncate_mm": None}),
         "hip_implants": len(hardware.hips),
         "screws": len(hardware.screws),
+        "mass_mm": None if mass is None else [round(float(r), 1) for r in mass.radii],
     }
 
 

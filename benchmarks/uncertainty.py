@@ -1,0 +1,358 @@
+"""Which statement of doubt finds the structures that went wrong: source × measure × aggregation.
+
+    python benchmarks/uncertainty.py make --out runs/doubt       (cases; call it again to go on)
+    python benchmarks/uncertainty.py run --out runs/doubt        (each source on each group)
+    python benchmarks/uncertainty.py table --out runs/doubt      (the leaderboard)
+
+The weights have never seen the Visible Human female. ``known``: new synthetic scans of the people
+they were trained on, half for calibration, half for the test. All other groups are synthetic scans of
+her: as varied as in training, and with one thing beyond it (``scripts/held_out.py``: presets). Dice
+thresholds (median − 2 or 3 × 1.4826 MAD per structure) come from the calibration half. Intervals:
+bootstrap over scans, 1000 times; ``minus``: the difference to the papers' method (variance of ten
+dropout draws, mean over the structure) on the same resampled scans.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mskt.analysis.conformal import LeftOut, Line, fit_line, leave_out, lower_bound
+from mskt.analysis.failure import FAILED, INACCURATE, aurc, auroc, dice_threshold, pearson
+
+ROOT = Path(__file__).parents[1]
+HELD_OUT = ROOT / "scripts" / "held_out.py"
+WEIGHTS = "unet_bayes-compact-vhf"
+GEOMETRY = ("--spacing", "2", "2", "4", "--shape", "192", "156", "60")
+PEOPLE = ("vh_male", "bp3d_male", "parametric")
+SHIFTS = ("wide", "metal", "noise", "thick", "atrophy", "mass")
+PAPERS = ("mcdropout", "predictive_variance_mean_mean")
+SOURCES = ("deterministic", "mcdropout", "tta", "tta+mcdropout")
+LEAST_CM3 = 6.0
+"""Of the reference: slivers at the edge of a scan say little by their Dice."""
+REPEATS = 1000
+COVERAGE = 0.9
+
+
+@dataclass(frozen=True)
+class Group:
+    """Scans of one person and preset.
+
+    Attributes:
+        calibrates: the thresholds come from it.
+        shifted: not like what the weights were trained on.
+    """
+
+    name: str
+    person: str
+    preset: str
+    count: int
+    seed: int
+    calibrates: bool = False
+    shifted: bool = False
+
+
+def groups(size: int) -> Iterator[Group]:
+    """``size`` scans a shift; calibration and known test have 4/3 and 2/3 of that a person."""
+    for person in PEOPLE:
+        yield Group(f"calibration-{person}", person, "wide", size * 4 // 3, 0, calibrates=True)
+        yield Group(f"known-{person}", person, "wide", size * 2 // 3, 500)
+    for preset in SHIFTS:
+        yield Group(preset, "vh_female", preset, size, 0, shifted=True)
+
+
+def make(args: argparse.Namespace) -> None:
+    """Write the scans that are not there yet."""
+    for group in groups(args.size):
+        folder = args.out / "cases" / group.name
+        if (folder / "dataset.json").exists():
+            continue
+        call(
+            HELD_OUT, "make", group.person, "--preset", group.preset, "--count", group.count,
+            "--seed", group.seed, *GEOMETRY, "--shared", args.shared, "--out", folder,
+        )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> None:
+    """Segment every scan with every source."""
+    for source in args.sources.split(","):
+        for group in groups(args.size):
+            call(
+                "-m", "mskt", "run", args.out / "cases" / group.name, "--weights", WEIGHTS,
+                "--uncertainty", source, "--measures", "all",
+                "--out", args.out / "results" / source / group.name, "--resume", "-q",
+            )  # fmt: skip
+
+
+def call(*arguments: object) -> None:
+    """Run Python with arguments."""
+    subprocess.run([sys.executable, *map(str, arguments)], check=True)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One structure and side of one scan.
+
+    Attributes:
+        doubts: by measure and aggregation.
+    """
+
+    scan: str
+    structure: str
+    group: Group
+    dice: float
+    doubts: Mapping[str, float]
+
+
+def read(args: argparse.Namespace, source: str) -> list[Item]:
+    """What a source says of every structure that the reference has enough of, and its Dice."""
+    items = []
+    for group in groups(args.size):
+        table = args.out / "results" / source / group.name / "results.csv"
+        if not table.exists():
+            continue
+        rows: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
+        with table.open(newline="") as file:
+            for row in csv.DictReader(file):
+                if row["value"]:
+                    key = (row["case_id"], row["structure"], row["side"])
+                    rows[key][row["metric"]] = float(row["value"])
+        items += [
+            Item(f"{group.name}/{scan}", structure, group, values["dice"], doubts(values))
+            for (scan, structure, side), values in rows.items()
+            if "dice" in values and (side != "both" or structure == "sacrum") and enough(values)
+        ]
+    return items
+
+
+def doubts(values: Mapping[str, float]) -> dict[str, float]:
+    """The further rows of doubt, without their prefix."""
+    prefix = "uncertainty:"
+    return {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
+
+
+def enough(values: Mapping[str, float]) -> bool:
+    """The reference has at least 6 cm³; its volume follows from that of the prediction."""
+    if "ravd" not in values or "volume" not in values:
+        return "uncertainty" in values
+    return values["volume"] / (1 + values["ravd"] / 100) >= LEAST_CM3
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One way to state doubt, and what it found.
+
+    Attributes:
+        scans: whose each item is; all arrays have one value an item.
+        shifted: the item's group is beyond training.
+        doubt: as stated.
+        predicted: Dice by the structure's line of the calibration half.
+        lower: bound of it with nominal coverage 90 %; NaN where there is none.
+    """
+
+    source: str
+    name: str
+    scans: NDArray[np.str_]
+    group: NDArray[np.str_]
+    shifted: NDArray[np.bool_]
+    dice: NDArray[np.float64]
+    failed: NDArray[np.bool_]
+    inaccurate: NDArray[np.bool_]
+    doubt: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    lower: NDArray[np.float64]
+
+
+def ranked(source: str, items: Sequence[Item], name: str) -> Ranked:
+    """Fit a line for each structure on the calibration half, and judge the other half by it."""
+    known = [item for item in items if item.group.calibrates and name in item.doubts]
+    test = [item for item in items if not item.group.calibrates and name in item.doubts]
+    lines = {
+        structure: fit([item for item in known if item.structure == structure], name)
+        for structure in {item.structure for item in test}
+    }
+    lines = {structure: line for structure, line in lines.items() if line is not None}
+    test = [item for item in test if item.structure in lines]
+    doubt = np.array([item.doubts[name] for item in test])
+    fits = [lines[item.structure] for item in test]
+    dice = np.array([item.dice for item in test])
+    return Ranked(
+        source,
+        name,
+        np.array([item.scan for item in test]),
+        np.array([item.group.name for item in test]),
+        np.array([item.group.shifted for item in test]),
+        dice,
+        dice < np.array([one.limits[1] for one in fits]),
+        dice < np.array([one.limits[0] for one in fits]),
+        doubt,
+        np.array([one.line.at(d) for one, d in zip(fits, doubt, strict=True)]),
+        np.array([one.bound(d) for one, d in zip(fits, doubt, strict=True)]),
+    )
+
+
+@dataclass(frozen=True)
+class StructureFit:
+    """Dice thresholds (inaccurate, failed), line and what leaving each scan out missed by."""
+
+    limits: tuple[float, float]
+    line: Line
+    left_out: tuple[LeftOut, ...]
+
+    def bound(self, doubt: float) -> float:
+        """Lower bound of the Dice, 90 % nominal."""
+        found = lower_bound(doubt, self.left_out, COVERAGE)
+        return np.nan if found is None else min(found, self.line.at(doubt))
+
+
+def fit(items: Sequence[Item], name: str) -> StructureFit | None:
+    """None where fewer than ten calibration scans show the structure."""
+    scans = np.array([item.scan for item in items])
+    if len(set(scans)) < 10:
+        return None
+    dice = np.array([item.dice for item in items])
+    doubt = np.array([item.doubts[name] for item in items])
+    line = fit_line(doubt, dice)
+    if line is None:
+        return None
+    limits = (dice_threshold(dice, INACCURATE), dice_threshold(dice, FAILED))
+    return StructureFit(limits, line, leave_out(doubt, dice, scans))
+
+
+def figures(one: Ranked, rows: NDArray[np.intp]) -> tuple[float, ...]:
+    """AUROC of failed and inaccurate, by predicted Dice; of failed by the bare doubt; r; AURC."""
+    bad, poor = one.failed[rows], one.inaccurate[rows]
+    risk = 1 - one.dice[rows]
+    return (
+        auroc(-one.predicted[rows], bad).value or np.nan,
+        auroc(-one.predicted[rows], poor).value or np.nan,
+        auroc(one.doubt[rows], bad).value or np.nan,
+        pearson(one.dice[rows], one.doubt[rows]).value or np.nan,
+        aurc(-one.predicted[rows], risk),
+    )
+
+
+def resamples(
+    one: Ranked, rows: NDArray[np.intp], names: NDArray[np.str_]
+) -> Iterator[NDArray[np.intp]]:
+    """Rows of resampled scans, the same scans for every way of stating doubt."""
+    place = {scan: rows[one.scans[rows] == scan] for scan in names}
+    rng = np.random.default_rng(0)
+    for _ in range(REPEATS):
+        yield np.concatenate([place[scan] for scan in rng.choice(names, len(names))])
+
+
+def table(args: argparse.Namespace) -> None:
+    """Print the leaderboard, the best against the papers' by shift, and coverage."""
+    found = {source: read(args, source) for source in args.sources.split(",")}
+    ways = [
+        ranked(source, items, name)
+        for source, items in found.items()
+        if items
+        for name in dict.fromkeys(name for item in items for name in item.doubts)
+    ]
+    papers = next(one for one in ways if (one.source, one.name) == PAPERS)
+    counts(papers)
+    scores = {id(one): figures(one, np.flatnonzero(one.shifted)) for one in ways}
+    order = sorted(ways, key=lambda one: -scores[id(one)][0])
+    shown = order[: args.top] + [one for one in [papers] if one not in order[: args.top]]
+    base = draws_of(papers)
+    print(
+        "\n| source | doubt | AUROC failed | 95 % | minus papers | 95 % | AUROC inaccurate | "
+        "bare doubt | r | AURC |\n|---|---|---|---|---|---|---|---|---|---|"
+    )
+    for one in shown:
+        mine = draws_of(one)
+        difference = mine - base
+        failed, poor, bare, r, risk = scores[id(one)]
+        print(
+            f"| {one.source} | {one.name} | {failed:.3f} | {span(mine)} | "
+            f"{failed - scores[id(papers)][0]:+.3f} | {span(difference, '+')} | {poor:.3f} | "
+            f"{bare:.3f} | {r:.2f} | {risk:.4f} |"
+        )
+    for one in dict.fromkeys((order[0], papers)):
+        by_group(one)
+
+
+def draws_of(one: Ranked) -> NDArray[np.float64]:
+    """AUROC of failed structures under shift in every resample."""
+    rows = np.flatnonzero(one.shifted)
+    names = np.unique(one.scans[rows])
+    return np.array(
+        [
+            auroc(-one.predicted[again], one.failed[again]).value or np.nan
+            for again in resamples(one, rows, names)
+        ]
+    )
+
+
+def span(values: NDArray[np.float64], sign: str = "") -> str:
+    """The percentile interval as text."""
+    low, high = np.nanquantile(values, (0.025, 0.975))
+    return f"{low:{sign}.3f} to {high:{sign}.3f}"
+
+
+def counts(one: Ranked) -> None:
+    """How many scans and structures there are, and how many went wrong."""
+    print(
+        "| group | scans | structures | mean Dice | inaccurate | failed |\n|---|---|---|---|---|---|"
+    )
+    for name, rows in groups_of(one):
+        print(
+            f"| {name} | {len(set(one.scans[rows]))} | {len(rows)} | {one.dice[rows].mean():.3f} | "
+            f"{one.inaccurate[rows].sum()} | {one.failed[rows].sum()} |"
+        )
+
+
+def by_group(one: Ranked) -> None:
+    """Each shift alone: AUROC, error of predicted Dice, coverage of the bound."""
+    print(f"\n{one.source}, {one.name}:\n")
+    print(
+        "| group | AUROC failed | AUROC inaccurate | r | error of predicted Dice | "
+        "coverage (nominal 0.90) |\n|---|---|---|---|---|---|"
+    )
+    for name, rows in groups_of(one):
+        failed, poor, _, r, _ = figures(one, rows)
+        error = np.abs(np.clip(one.predicted[rows], 0, 1) - one.dice[rows]).mean()
+        covered = (one.dice[rows] >= one.lower[rows])[~np.isnan(one.lower[rows])]
+        cells = [
+            "–" if np.isnan(value) else f"{value:.{digits}f}"
+            for value, digits in ((failed, 3), (poor, 3), (r, 2), (error, 3), (covered.mean(), 3))
+        ]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def groups_of(one: Ranked) -> Iterator[tuple[str, NDArray[np.intp]]]:
+    """``known`` (all people of the training), every shift, and the shifts together."""
+    yield "known", np.flatnonzero(~one.shifted)
+    for preset in SHIFTS:
+        rows = np.flatnonzero(one.group == preset)
+        if len(rows):
+            yield preset, rows
+    yield "all shifts", np.flatnonzero(one.shifted)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("call", choices=("make", "run", "table"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
+    parser.add_argument("--size", type=int, default=6, help="scans of each shift")
+    parser.add_argument("--sources", default=",".join(SOURCES))
+    parser.add_argument("--top", type=int, default=15)
+    args = parser.parse_args()
+    {"make": make, "run": run, "table": table}[args.call](args)
+
+
+if __name__ == "__main__":
+    main()
