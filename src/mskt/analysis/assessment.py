@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mskt.core.anatomy import LabelSet, Structure
+from mskt.core.anatomy import LabelSet, Structure, label_set
 from mskt.core.errors import GeometryError
 from mskt.core.foreground import slabs
 from mskt.core.records import Record
 from mskt.core.sides import LEFT, RIGHT
-from mskt.core.structurewise import AGGREGATIONS, OF_VOXELS, Structurewise
+from mskt.core.structurewise import AGGREGATIONS, OF_VOXELS, Structurewise, structurewise
 from mskt.core.volume import FloatArray, Labels, Volume
 
 FAT_BELOW_HU, LEAN_ABOVE_HU = -30.0, 30.0
@@ -137,6 +137,24 @@ def assess(
                     )
                 )
     return rows
+
+
+def metrics_of_run(measure: str, further: Mapping[str, str]) -> frozenset[str]:
+    """Name the metrics that every run with an estimator has, before there is a case.
+
+    Found by describing an empty scan, so that they are those of :func:`assess` and no list beside it.
+    Left out is what depends on the case: volumes by height, comparisons with a reference.
+
+    Args:
+        measure: of the estimator.
+        further: units of its further measures, by name.
+    """
+    empty = np.zeros((1, 1, 1), np.uint8)
+    image = Volume(empty.astype(np.float32), np.eye(4))
+    structures = structurewise([], empty, empty, image.grid)
+    doubt = Doubt(image.data, "1", measure, "mean", structures, further)
+    labels = Labels(empty, image.affine, label_set("msk22"))
+    return frozenset(row.metric for row in assess(labels, image, empty, doubt, keys=Keys("")))
 
 
 def _check_shapes(labels: NDArray[np.uint8], others: Mapping[str, NDArray[Any] | None]) -> None:

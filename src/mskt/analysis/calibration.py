@@ -96,6 +96,11 @@ class Fit:
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        """Refuse a line of which nobody knows where it was seen to hold."""
+        if self.line is not None and self.doubt_range is None:
+            raise ValueError("has a line but no doubt_range")
+
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
