@@ -8,12 +8,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from mskt.analysis.calibration import FlagRow
 from mskt.core import atomic, checksum
 from mskt.core.anatomy import label_set
 from mskt.core.errors import OutputError, UsageError
 from mskt.core.records import Record
 from mskt.core.volume import Labels
-from mskt.report import collection, nifti, outputs, summary
+from mskt.report import collection, flagged, nifti, outputs, summary
 
 
 def record(structure, side, metric, value, status="ok"):
@@ -198,3 +199,83 @@ def test_summary_puts_the_most_doubtful_first():
     assert found[0].flags == ("cut by the field of view", "look here first")
     assert found[0].ratio == 4.0 and found[1].fat_percent == 25.0
     assert found[-1].flags == ("not found",)
+
+
+def flag(structure, side, word, predicted=None, lower=None):
+    return FlagRow(structure, side, word, predicted, lower, 0.5, f"because\tof {word}")
+
+
+def test_flags_of_finished_cases_are_put_together(tmp_path):
+    for name, done in (("b", True), ("a", True), ("half", False), ("unjudged", True)):
+        folder = outputs.CaseFolder(tmp_path, name)
+        folder.begin()
+        if name != "unjudged":
+            folder.write_flags([flag("femur", "left", "ok", 0.9, 0.8)])
+        if done:
+            folder.finish({"run_id": "r"})
+    collection.write_tables(tmp_path)
+    header, *rows = (tmp_path / "flags.tsv").read_text().splitlines()
+    assert header == "case_id\tstructure\tside\tflag\tpredicted_dice\tlower_bound\tdoubt\treason"
+    assert rows == [f"{case}\tfemur\tleft\tok\t0.9\t0.8\t0.5\tbecause of ok" for case in "ab"]
+    # Begun again without a calibration, nothing of the old flags is left.
+    for name in "ab":
+        folder = outputs.CaseFolder(tmp_path, name)
+        folder.begin()
+        folder.finish({"run_id": "r"})
+    collection.write_tables(tmp_path)
+    assert [path.parent.name for path in tmp_path.rglob("flags.tsv")] == ["half"]
+
+
+def test_summary_puts_flagged_structures_first():
+    rows = []
+    for structure, doubt in (("a", 1.0), ("b", 4.0), ("c", 2.0), ("d", 3.0), ("e", 1.0)):
+        rows += [
+            record(structure, "left", "volume", 10.0),
+            record(structure, "left", "uncertainty", doubt),
+        ]
+    words = {"a": "failed", "b": "ok", "c": "unknown", "d": "inaccurate", "e": "failed"}
+    found = summary.lines(rows, [flag(s, "left", word, 0.8, 0.7) for s, word in words.items()])
+    assert [line.structure for line in found] == ["a", "e", "d", "c", "b"]
+    assert [line.judged for line in found] == ["failed", "failed", "inaccurate", "unknown", "ok"]
+    assert found[0].flags == ("failed",)
+    assert found[2].flags == ("inaccurate", "look here first")
+    assert found[4].flags == ("look here first",), "places of doubt are counted before"
+    assert (found[0].predicted, found[0].lower) == (0.8, 0.7)
+    assert [line.structure for line in summary.lines(rows)] == ["b", "d", "c", "a", "e"]
+
+
+def test_names_of_flagged_structures():
+    rows = [
+        flag("gluteus_maximus", "left", "failed"),
+        flag("gluteus_maximus", "right", "failed"),
+        flag("hip_left", "left", "failed"),
+        flag("sacrum", "both", "inaccurate"),
+        flag("femur", "right", "unknown"),
+        flag("femur", "left", "ok"),
+    ]
+    told = flagged.remarks(rows, "c.json, 20 calibration cases", ["All were phantoms."])
+    assert [(line.tone, line.text) for line in told] == [
+        ("failed", "failed: gluteus maximus (both), hip left"),
+        ("inaccurate", "inaccurate: sacrum"),
+        ("unknown", "unknown: femur (right)"),
+        ("warning", "All were phantoms."),
+        ("quiet", "flags by c.json, 20 calibration cases; reasons in flags.tsv"),
+    ]
+    assert flagged.counted(rows) == "3 failed, 1 inaccurate, 1 unknown, 1 ok"
+    assert flagged.remarks(rows[-1:], "c")[0].text == "no structure flagged"
+    unknown = flagged.remarks(rows[-2:], "c")
+    assert [line.text for line in unknown[:2]] == [
+        "no structure flagged as failed or inaccurate",
+        "unknown: femur (right)",
+    ]
+
+
+def test_long_lists_of_names_are_cut_and_counted():
+    many = [flag(f"m{n}", "both", "failed") for n in range(11)]
+    assert flagged.remarks(many, "c")[0].text == (
+        "failed: m0, m1, m2, m3, m4, m5, m6, m7 and 3 more"
+    )
+    assert flagged.remarks(many[:8], "c")[0].text.endswith("m6, m7")
+    long = [flag("muscle_" * 11 + str(n), "both", "failed") for n in range(4)]
+    (line, *_) = flagged.remarks(long, "c")
+    assert line.text.endswith("and 2 more") and len(line.text) <= flagged.CHARACTERS

@@ -1,14 +1,17 @@
 """The picture: size, sides, marks; looked at through its pixels."""
 
 import io
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from mskt.analysis.calibration import FlagRow
 from mskt.core.anatomy import label_set
 from mskt.core.volume import Labels, Volume
 from mskt.report import preview, views
+from mskt.report.flagged import remarks
 from mskt.report.preview import Caption, render
 
 MSK22 = label_set("msk22")
@@ -119,3 +122,55 @@ def test_a_thin_slab_leaves_room_for_its_axial_pictures():
     page = preview._Page.of([axial, axial, flat, flat], 10)
     assert page.widths[0] > 2.0, "inches"
     assert sum(page.widths) <= preview._WIDTH_IN
+
+
+def flagged(**flags):
+    """Both sides of the first structures of the label set, so many of each flag."""
+    names = iter(sorted((s.name for s in MSK22.structures), key=len, reverse=True))
+    return [
+        FlagRow(name, side, flag, None, None, None, "")
+        for flag, count in flags.items()
+        for name in islice(names, count)
+        for side in ("left", "right")
+    ]
+
+
+def with_remarks(told):
+    return picture(*body(), Caption("case", "", "m", "1", remarks=told))
+
+
+def colour(pixels, rgb):
+    return (np.abs(pixels - np.array(rgb)) < 0.05).all(axis=-1)
+
+
+RED_TEXT, AMBER_TEXT = (1, 0.333, 0.282), (1, 0.69, 0)
+
+
+def test_flags_stand_between_heading_and_pictures_and_cover_nothing():
+    plain = picture(*body())
+    told = remarks(
+        flagged(failed=12, inaccurate=7, unknown=3), "c" * 300, ["made for another method " * 12]
+    )
+    assert len(told) == 5
+    pixels = with_remarks(told)
+    more = pixels.shape[0] - plain.shape[0]
+    assert abs(more - 5 * preview._REMARK * 140) < 2, "the page grows by the lines"
+    # What is below is as it was, so the lines lie in the room that was made for them.
+    first = round((preview._REMARKS - 0.04) * 140)
+    last = first + more
+    np.testing.assert_array_equal(pixels[last + 2 :][:600], plain[first + 2 :][:600])
+    block = pixels[first : last + 2]
+    assert colour(block, RED_TEXT).sum() > 300 and colour(block, AMBER_TEXT).sum() > 300
+    red, amber = (np.flatnonzero(colour(block, c).any(axis=1)) for c in (RED_TEXT, AMBER_TEXT))
+    assert red.max() < amber.min()
+    assert block[:, -25:].max() < 0.1, "no line runs off the page"
+    assert block[:, 1600:].max() > 0.5, "the longest lines were tried"
+    gaps = [row.max() < 0.1 for row in block]
+    assert sum(1 for a, b in pairwise(gaps) if a and not b) == 5
+
+
+def test_a_case_without_flags_says_so_in_no_alarming_colour():
+    pixels = with_remarks(remarks(flagged(ok=4), "c.json"))
+    block = pixels[round((preview._REMARKS - 0.04) * 140) :][: round(2 * preview._REMARK * 140)]
+    assert not colour(block, RED_TEXT).any() and not colour(block, AMBER_TEXT).any()
+    assert colour(block, (0.91, 0.91, 0.91)).sum() > 50

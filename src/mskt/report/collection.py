@@ -14,7 +14,7 @@ from typing import Any
 from mskt.core import atomic
 from mskt.core.errors import UsageError
 from mskt.core.records import COLUMNS
-from mskt.report.outputs import FAILED, RESULTS, RUN, CaseFolder, read_json
+from mskt.report.outputs import FAILED, FLAGS, RESULTS, RUN, CaseFolder, read_json
 
 CASES = "cases.tsv"
 CASE_COLUMNS = ("case_id", "status", "reason", "seconds", "run_id")
@@ -85,7 +85,11 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def write_tables(root: Path) -> None:
-    """``results.csv`` (all finished cases, ordered by name) and ``cases.tsv`` (what became of each)."""
+    """``results.csv`` and ``flags.tsv`` (all finished cases, ordered by name) and ``cases.tsv``.
+
+    ``cases.tsv`` says what became of each case. ``flags.tsv`` is there if a case was judged by a
+    calibration.
+    """
     folders = sorted(path for path in root.iterdir() if path.is_dir())
     header = ",".join(COLUMNS) + "\n"
     with atomic.writing(root / RESULTS) as out:
@@ -97,6 +101,22 @@ def write_tables(root: Path) -> None:
     lines = ["\t".join(CASE_COLUMNS)]
     lines += [line for folder in folders if (line := _case_line(folder))]
     atomic.write_text(root / CASES, "\n".join(lines) + "\n")
+    _write_flags(root, folders)
+
+
+def _write_flags(root: Path, folders: Iterable[Path]) -> None:
+    """The flags of all finished cases with the case in front; no file where no case has any."""
+    header, lines = "", []
+    for folder in folders:
+        table = folder / FLAGS
+        if (folder / RUN).exists() and table.exists():
+            header, *rows = table.read_text(encoding="utf-8").splitlines()
+            lines += [f"{folder.name}\t{row}" for row in rows]
+    if header:
+        atomic.write_text(root / FLAGS, "\n".join([f"case_id\t{header}", *lines]) + "\n")
+    else:
+        with atomic.explained(FLAGS):
+            (root / FLAGS).unlink(missing_ok=True)
 
 
 def _case_line(folder: Path) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,12 @@ from mskt.core.records import Record, to_csv
 from mskt.core.volume import Labels, Volume
 from mskt.report import nifti
 
+if TYPE_CHECKING:
+    from mskt.analysis.calibration import FlagRow
+
 RUN_SCHEMA = 1
 RUN, FAILED, RESULTS = "run.json", "failed.json", "results.csv"
-STATISTICS, PREVIEW = "statistics.json", "preview.png"
+STATISTICS, PREVIEW, FLAGS = "statistics.json", "preview.png", "flags.tsv"
 TABLE_COLUMNS = ("index", "name", "abbreviation", "side", "color", "snomed")
 
 
@@ -88,6 +91,8 @@ class CaseFolder:
         with atomic.explained(RUN):
             (self.path / RUN).unlink(missing_ok=True)
             (self.path / FAILED).unlink(missing_ok=True)
+            # Unlike the others this file is not always written anew.
+            (self.path / FLAGS).unlink(missing_ok=True)
 
     def write_labels(self, labels: Labels, image: Volume, description: str) -> None:
         """The label map on the grid of ``image`` and its table."""
@@ -125,6 +130,12 @@ class CaseFolder:
         """``results.csv``, the long table, and ``statistics.json`` in TotalSegmentator's shape."""
         atomic.write_text(self.path / RESULTS, to_csv(records))
         write_json(self.path / STATISTICS, statistics(records))
+
+    def write_flags(self, flags: Iterable[FlagRow]) -> None:
+        """``flags.tsv``: predicted Dice, lower bound and flag of each structure, with the reason."""
+        from mskt.analysis.calibration import flags_tsv
+
+        atomic.write_text(self.path / FLAGS, flags_tsv(flags))
 
     def write_preview(self, png: bytes) -> None:
         """The picture."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mskt.core.anatomy import LabelSet, Structure
 from mskt.core.volume import Grid, Labels, Volume, to_canonical
 from mskt.report import views
+from mskt.report.flagged import Remark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,13 +29,23 @@ _WIDTH_IN, _TALLEST, _WIDEST = 15.0, 4.6, 4.2
 otherwise give its flat coronal picture all the room."""
 _SIDE, _GAP, _BAR, _HEAD = 0.15, 0.06, 0.95, 1.08
 """Inches: margin, space between pictures, room for the colour bar, height of the heading."""
+_REMARKS, _REMARK = 0.74, 0.21
+"""Inches: upper edge of the first remark, height of each."""
 _LARGEST_BYTES = 2_000_000
 _AROUND_MM = 40.0
 _FINE_MM = 0.8
 _FILL, _LINE = 0.30, 0.95
 _MARKS = {2: ("R", "L", "A", "P"), 1: ("R", "L", "S", "I"), 0: ("A", "P", "S", "I")}
 """Letters at the left, right, upper and lower edge of a picture by the axis that it cuts."""
-_GREY, _QUIET, _WARN = "#e8e8e8", "#9a9a9a", "#ffb000"
+_GREY, _QUIET, _WARN, _BAD = "#e8e8e8", "#9a9a9a", "#ffb000", "#ff5548"
+_TONES = {
+    "failed": _BAD,
+    "inaccurate": _WARN,
+    "unknown": _GREY,
+    "plain": _GREY,
+    "warning": _WARN,
+    "quiet": _QUIET,
+}
 _COLOURS = "inferno"
 
 
@@ -46,6 +57,7 @@ class Caption:
         method: segmenter, estimator and draws, as the reader should cite them.
         measure, unit: of the uncertainty.
         synthetic: true for a phantom: the picture then says so in large letters.
+        remarks: of a calibration; the heading grows by them.
     """
 
     case_id: str
@@ -53,6 +65,7 @@ class Caption:
     measure: str
     unit: str
     synthetic: bool = False
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,7 @@ def render(
     slices = _cut(image, labels, sides, uncertainty)
     present = _present(labels)
     top = _largest_shown(uncertainty)
-    page = _Page.of(slices, len(present))
+    page = _Page.of(slices, len(present), len(caption.remarks))
     figure = Figure(figsize=(_WIDTH_IN, page.height), dpi=_DPI, facecolor="black")
     FigureCanvasAgg(figure)
     left = page.first_left
@@ -127,17 +140,19 @@ class _Page:
     Attributes:
         widths: of the four columns.
         row: height of a picture.
+        head: height of the heading.
         height: of the page.
         first_left: left edge of the first column; the columns are centred.
     """
 
     widths: tuple[float, ...]
     row: float
+    head: float
     height: float
     first_left: float
 
     @classmethod
-    def of(cls, slices: list[_Slice], structures: int) -> _Page:
+    def of(cls, slices: list[_Slice], structures: int, remarks: int = 0) -> _Page:
         ratios = [c.hu.shape[1] * c.mm[1] / (c.hu.shape[0] * c.mm[0]) for c in slices]
         room = _WIDTH_IN - 2 * _SIDE - _BAR - len(slices) * _GAP
         row = _TALLEST
@@ -145,11 +160,12 @@ class _Page:
             row *= 0.98
         legend = 0.25 + 0.2 * max(1, -(-structures // 6))
         spare = max(0.0, room - sum(widths))
-        return cls(widths, row, _HEAD + 2 * row + _GAP + legend, _SIDE + spare / 2)
+        head = _HEAD + _REMARK * remarks
+        return cls(widths, row, head, head + 2 * row + _GAP + legend, _SIDE + spare / 2)
 
     def box(self, left: float, line: int, width: float) -> tuple[float, float, float, float]:
         """Left, bottom, width, height as parts of the page; ``line`` 0 is the upper row."""
-        bottom = self.height - _HEAD - (line + 1) * self.row - line * _GAP
+        bottom = self.height - self.head - (line + 1) * self.row - line * _GAP
         return (left / _WIDTH_IN, bottom / self.height, width / _WIDTH_IN, self.row / self.height)
 
 
@@ -409,6 +425,19 @@ def _head(figure: Figure, height: float, caption: Caption) -> None:
         ha="right",
         va="top",
     )
+    for line, remark in enumerate(caption.remarks):
+        y = 1 - (_REMARKS + line * _REMARK) / height
+        loud = remark.tone in ("failed", "inaccurate")
+        figure.text(
+            0.012,
+            y,
+            remark.text,
+            color=_TONES[remark.tone],
+            fontsize=9.5,
+            weight="bold" if loud else "normal",
+            va="top",
+            parse_math=False,  # a file name may have dollar signs
+        )
 
 
 def _foot(figure: Figure, height: float, present: list[Structure]) -> None:
