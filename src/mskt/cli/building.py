@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,73 @@ from mskt.core.errors import MsktError, UsageError
 if TYPE_CHECKING:
     from mskt.core.interfaces import Segmenter, UncertaintyEstimator
     from mskt.core.registry import Registry
+    from mskt.report.finished import Method
+    from mskt.report.outputs import UncertaintyInfo
 
 FAST_SAMPLES = 3
 """Draws of ``--fast``: Soufi 2024, Table 8 finds most of the gain of 10 draws at 5."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What computes, and what is known of it before the first case.
+
+    Attributes:
+        name: of the segmenter, as the user gave it.
+        facts: of the segmenter, for ``run.json``.
+        info: of the uncertainty, for ``run.json``.
+    """
+
+    name: str
+    segmenter: Segmenter
+    estimator: UncertaintyEstimator
+    facts: Mapping[str, Any]
+    info: UncertaintyInfo
+
+    @property
+    def method(self) -> Method:
+        """The method as ``run.json`` tells it to those who read the results."""
+        from mskt.report.finished import Method
+
+        return Method(
+            self.name,
+            str(self.facts.get("weights") or ""),
+            str(self.facts.get("weights_sha256") or ""),
+            self.info.estimator,
+            self.info.measure,
+            self.info.aggregation,
+            self.info.draws,
+            self.segmenter.label_set.name,
+        )
+
+
+def load_model(options: RunOptions, plugins: Registry) -> Model:
+    """Load segmenter and estimator onto the device.
+
+    Raises:
+        UsageError: see :func:`build_pair`; or the label set has no structure that was asked for.
+    """
+    import torch
+
+    from mskt.core.device import resolve_device
+    from mskt.core.pipeline import wanted_draws
+    from mskt.report.outputs import UncertaintyInfo
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    segmenter, estimator = build_pair(options, plugins, str(resolve_device(options.device)))
+    if options.roi_subset:
+        segmenter.label_set.subset(options.roi_subset)
+    info = UncertaintyInfo(
+        options.uncertainty,
+        estimator.measure,
+        estimator.unit,
+        estimator.range,
+        len(wanted_draws(segmenter, estimator)),
+        options.seed,
+        estimator.aggregation,
+    )
+    return Model(options.segmenter, segmenter, estimator, dict(segmenter.describe()), info)
 
 
 def providers(options: RunOptions, plugins: Registry) -> dict[str, str]:
@@ -115,6 +180,11 @@ def _listed_files(text: str | None) -> list[str]:
 
 def _parameters(plugins: Registry, kind: str, name: str) -> Mapping[str, Any]:
     return inspect.signature(plugins.find(kind, name).spec.load()).parameters
+
+
+def takes(plugins: Registry, kind: str, name: str, option: str) -> bool:
+    """Whether a plugin's factory has an option."""
+    return option in _parameters(plugins, kind, name)
 
 
 def _asked(

@@ -18,6 +18,7 @@ class RunOptions:
 
     Attributes:
         extra: ``--option NAME=VALUE``: further options of the segmenter.
+        calibration: a file, the name of a shipped one, or ``auto``.
         part_id: this process takes cases number ``part_id``, ``part_id + num_parts``, …
     """
 
@@ -30,6 +31,8 @@ class RunOptions:
     measure: str | None = None
     measures: str | None = None
     aggregation: str | None = None
+    calibration: str | None = None
+    force_calibration: bool = False
     samples: int | str | None = None
     seed: int = 0
     fast: bool | None = None
@@ -72,6 +75,12 @@ class RunOptions:
             raise UsageError(
                 "--roi-subset", "names no structure.", "Give names separated by commas."
             )
+        if self.force_calibration and self.calibration in (None, "auto"):
+            raise UsageError(
+                "--force-calibration",
+                "needs a calibration to force.",
+                "Name it: --calibration FILE. 'auto' takes none but one that fits.",
+            )
 
     @property
     def segmenter_options(self) -> dict[str, Any]:
@@ -90,11 +99,15 @@ class RunOptions:
         }
         return {key: value for key, value in named.items() if value is not None}
 
-    def settings(self, providers: Mapping[str, str]) -> dict[str, Any]:
+    def settings(
+        self, providers: Mapping[str, str], calibration: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """Everything that decides the numbers, and nothing else: no device, no path, no time.
 
         Args:
             providers: distribution and version of the plugins used.
+            calibration: which one it is (:attr:`mskt.cli.judging.Chosen.settings`). Without one
+                there is no entry, so that runs from before there were calibrations can be resumed.
         """
         from mskt import __version__
 
@@ -118,6 +131,7 @@ class RunOptions:
             "series": self.series,
             "allow": sorted(self.allow),
             "height_m": self.height_m,
+            **(calibration or {}),
         }
 
 

@@ -120,6 +120,22 @@ def run_command(
             "volume_cv.",
         ),
     ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME|auto",
+            rich_help_panel=_HOW,
+            help="Of mskt calibrate: adds a predicted Dice, a lower bound and a flag to each structure.",
+        ),
+    ] = None,
+    force_calibration: Annotated[
+        bool,
+        typer.Option(
+            "--force-calibration",
+            rich_help_panel=_HOW,
+            help="Use it although it was made for another method; every case is marked.",
+        ),
+    ] = False,
     samples: Annotated[
         str | None,
         typer.Option(
@@ -229,6 +245,7 @@ def run_command(
 
     Writes for each case, in DIR/CASE: the label map, the uncertainty map, results.csv,
     statistics.json, preview.png and run.json; and over all cases DIR/results.csv and DIR/cases.tsv.
+    With --calibration also flags.tsv.
     """
     from mskt.cli.options import RunOptions, parse_extra, parse_samples
     from mskt.cli.runner import run
@@ -244,6 +261,8 @@ def run_command(
             measure=measure,
             measures=measures,
             aggregation=aggregation,
+            calibration=calibration,
+            force_calibration=force_calibration,
             samples=parse_samples(samples),
             seed=seed,
             fast=fast or None,

@@ -7,9 +7,10 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from mskt.cli.building import build_pair, providers
+from mskt.cli.building import Model, load_model, providers
 from mskt.cli.console import INTERRUPTED, SOME_FAILED, Reporter, print_json, stderr
 from mskt.cli.options import RunOptions, run_id
 from mskt.cli.sources import SYNTHETIC_MARK, Source, find
@@ -17,19 +18,27 @@ from mskt.core.errors import MsktError, OutputError
 
 if TYPE_CHECKING:
     from mskt.analysis.assessment import Keys
-    from mskt.core.interfaces import Metric, Segmenter, UncertaintyEstimator
+    from mskt.analysis.calibration import FlagRow
+    from mskt.cli.judging import Chosen, Judge
+    from mskt.core.interfaces import Metric
     from mskt.core.pipeline import CaseResult
     from mskt.core.records import Record
     from mskt.core.registry import Registry
     from mskt.core.volume import Labels, Volume
-    from mskt.report.outputs import UncertaintyInfo
 
 
 @dataclass
 class Outcome:
-    """What became of the cases of this process."""
+    """What became of the cases of this process.
+
+    Attributes:
+        judge: None without a calibration, or where nothing was left to do.
+        flags: of each case done; empty lists without a calibration.
+    """
 
     done: dict[str, list[Record]] = field(default_factory=dict)
+    flags: dict[str, list[FlagRow]] = field(default_factory=dict)
+    judge: Judge | None = None
     failed: dict[str, str] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
@@ -41,21 +50,21 @@ class Engine:
 
     Attributes:
         settings: what decides the numbers (:meth:`RunOptions.settings`).
-        facts: of the segmenter, for ``run.json``.
         device: that the segmenter computes on.
+        judge: None without a calibration.
     """
 
-    segmenter: Segmenter
-    estimator: UncertaintyEstimator
+    model: Model
     settings: Mapping[str, Any]
-    facts: Mapping[str, Any]
     device: str
     run_id: str
     metrics: Sequence[Metric]
+    judge: Judge | None = None
 
 
 def run(options: RunOptions) -> int:
     """Do what the call says; returns the exit code."""
+    from mskt.cli.judging import choose
     from mskt.core import atomic
     from mskt.core.registry import registry
     from mskt.report import collection
@@ -64,7 +73,9 @@ def run(options: RunOptions) -> int:
     plugins = registry()
     provided = providers(options, plugins)
     sources = {source.case_id: source for source in find(options, plugins)}
-    settings = options.settings(provided)
+    model = cache(lambda: load_model(options, plugins))
+    chosen = choose(options, model)
+    settings = options.settings(provided, chosen.settings if chosen else None)
     plan = collection.plan(
         options.out,
         sources,
@@ -77,12 +88,14 @@ def run(options: RunOptions) -> int:
         resume=options.resume,
         overwrite=options.overwrite,
     )
-    engine = _build(options, plugins, settings) if plan.todo else None
+    engine = _build(options, plugins, settings, model(), chosen) if plan.todo else None
     atomic.make_folder(options.out)
     if options.num_parts == 1:  # else another part may be writing there
         atomic.sweep(options.out)
-    outcome = Outcome(skipped=plan.done)
+    outcome = Outcome(skipped=plan.done, judge=engine.judge if engine else None)
     reporter = Reporter(len(plan.todo), options.quiet or options.json)
+    if outcome.judge and outcome.judge.note:
+        reporter.say(outcome.judge.note, "bold yellow")
     try:
         with reporter.running():
             for case_id in plan.todo:
@@ -101,28 +114,24 @@ def run(options: RunOptions) -> int:
     return SOME_FAILED if outcome.failed else 0
 
 
-def _build(options: RunOptions, plugins: Registry, settings: Mapping[str, Any]) -> Engine:
-    """Load the model; refuse what does not fit before the first case is touched."""
-    import torch
-
+def _build(
+    options: RunOptions,
+    plugins: Registry,
+    settings: Mapping[str, Any],
+    model: Model,
+    chosen: Chosen | None,
+) -> Engine:
+    """Put together what all cases share; refuse what does not fit before the first one is touched."""
     from mskt.analysis.evaluation import metrics_of
-    from mskt.core.device import resolve_device
+    from mskt.cli.judging import appoint
 
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    device = str(resolve_device(options.device))
-    segmenter, estimator = build_pair(options, plugins, device)
-    if options.roi_subset:
-        segmenter.label_set.subset(options.roi_subset)
-    facts = dict(segmenter.describe())
     return Engine(
-        segmenter,
-        estimator,
+        model,
         settings,
-        facts,
-        str(facts.get("device", "cpu")),
-        run_id(settings, facts),
+        str(model.facts.get("device", "cpu")),
+        run_id(settings, model.facts),
         metrics_of(plugins),
+        appoint(chosen, model, options, plugins) if chosen else None,
     )
 
 
@@ -136,7 +145,7 @@ def _one(
     folder = CaseFolder(options.out, source.case_id)
     folder.begin()
     try:
-        records = _Case(source, options, engine, reporter).do()
+        records, flags = _Case(source, options, engine, reporter).do()
     except OutputError:
         raise  # the next case could not be written either
     except Exception as error:
@@ -148,6 +157,7 @@ def _one(
             reporter.say("".join(traceback.format_exception(error)), "dim")
         return
     outcome.done[source.case_id] = records
+    outcome.flags[source.case_id] = flags
     outcome.seconds[source.case_id] = time.perf_counter() - begin
     reporter.case(f"{source.case_id}: done in {outcome.seconds[source.case_id]:.1f} s")
 
@@ -177,8 +187,8 @@ class _Case:
         self._seconds: dict[str, float] = {}
         self._notes: list[str] = []
 
-    def do(self) -> list[Record]:
-        """Load, segment, assess, evaluate, write."""
+    def do(self) -> tuple[list[Record], list[FlagRow]]:
+        """Load, segment, assess, evaluate, judge, write."""
         from mskt.core.pipeline import segment_case
         from mskt.core.volume import Subject
         from mskt.report.outputs import restrict
@@ -192,8 +202,8 @@ class _Case:
             image = replace(image, subject=Subject(self._options.height_m, image.subject.weight_kg))
         result = segment_case(
             image,
-            self._engine.segmenter,
-            self._engine.estimator,
+            self._engine.model.segmenter,
+            self._engine.model.estimator,
             seed=self._options.seed,
             progress=self._tell,
         )
@@ -205,8 +215,10 @@ class _Case:
             labels = restrict(labels, self._options.roi_subset)
         with self._stage("assess"):
             records = self._assess(image, labels, result)
-        self._write(image, labels, result, records, begin)
-        return records
+            judged, flags = self._judge(records)
+        records += judged
+        self._write(image, labels, result, records, flags, begin)
+        return records, flags
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -236,9 +248,9 @@ class _Case:
                 result.uncertainty,
                 result.unit,
                 result.measure,
-                self._engine.estimator.aggregation,
+                self._engine.model.estimator.aggregation,
                 result.structurewise,
-                self._engine.estimator.further,
+                self._engine.model.estimator.further,
             ),
             keys=keys,
             truncated=result.truncated,
@@ -270,13 +282,28 @@ class _Case:
             reference_sides=reference.sides,
         )
 
+    def _judge(self, records: list[Record]) -> tuple[list[Record], list[FlagRow]]:
+        """Predicted Dice and flags; nothing without a calibration."""
+        judge = self._engine.judge
+        if judge is None:
+            return [], []
+        if judge.note:  # every case is marked; on the terminal it was said once for all
+            self._notes.append(judge.note)
+        return judge.judge(records)
+
     def _note(self, text: str) -> None:
         line = " ".join(text.split())
         self._notes.append(line)
         self._reporter.say(f"{self._source.case_id}: {line}", "yellow")
 
     def _write(
-        self, image: Volume, labels: Labels, result: CaseResult, records: list[Record], begin: float
+        self,
+        image: Volume,
+        labels: Labels,
+        result: CaseResult,
+        records: list[Record],
+        flags: list[FlagRow],
+        begin: float,
     ) -> None:
         from mskt.report import preview
         from mskt.report.outputs import CaseFolder, split_sides
@@ -284,63 +311,61 @@ class _Case:
         folder = CaseFolder(self._options.out, self._source.case_id)
         mark = f"{SYNTHETIC_MARK}; " if self._source.synthetic else ""
         text = f"{mark}mskt {self._engine.settings['mskt']} research use"
-        info = self._uncertainty_info()
+        info = self._engine.model.info
         with self._stage("write"):
             stored = split_sides(labels, result.sides) if self._options.split_sides else labels
             folder.write_labels(stored, image, text)
             folder.write_uncertainty(result.uncertainty, info, image, text)
             folder.write_records(records)
+            if self._engine.judge is not None:
+                folder.write_flags(flags)
         with self._stage("preview"):
+            caption = self._caption(flags)
             folder.write_preview(
-                preview.render(image, labels, result.sides, result.uncertainty, self._caption(info))
+                preview.render(image, labels, result.sides, result.uncertainty, caption)
             )
         checksum = self._source.checksum()
         self._seconds["total"] = time.perf_counter() - begin
-        folder.finish(self._run_json(image, result, info, checksum))
+        folder.finish(self._run_json(image, result, checksum))
 
-    def _uncertainty_info(self) -> UncertaintyInfo:
-        from mskt.core.pipeline import wanted_draws
-        from mskt.report.outputs import UncertaintyInfo
-
-        estimator = self._engine.estimator
-        return UncertaintyInfo(
-            self._options.uncertainty,
-            estimator.measure,
-            estimator.unit,
-            estimator.range,
-            len(wanted_draws(self._engine.segmenter, estimator)),
-            self._options.seed,
-            estimator.aggregation,
-        )
-
-    def _caption(self, info: UncertaintyInfo) -> Any:
+    def _caption(self, flags: list[FlagRow]) -> Any:
+        from mskt.report.flagged import remarks
         from mskt.report.preview import Caption
 
+        model, judge = self._engine.model, self._engine.judge
+        info = model.info
         draws = f"{info.draws} draw{'s' if info.draws != 1 else ''}"
         method = (
             f"mskt {self._engine.settings['mskt']} · {self._options.segmenter} + "
-            f"{info.estimator}, {draws} · label set {self._engine.segmenter.label_set.name}"
+            f"{info.estimator}, {draws} · label set {model.segmenter.label_set.name}"
         )
         return Caption(
-            self._source.case_id, method, info.measure, info.unit, self._source.synthetic
+            self._source.case_id,
+            method,
+            info.measure,
+            info.unit,
+            self._source.synthetic,
+            () if judge is None else remarks(flags, judge.origin, judge.warnings),
         )
 
     def _run_json(
-        self, image: Volume, result: CaseResult, info: UncertaintyInfo, checksum: dict[str, Any]
+        self, image: Volume, result: CaseResult, checksum: dict[str, Any]
     ) -> dict[str, Any]:
         from dataclasses import asdict
 
         from mskt.report.outputs import RUN_SCHEMA
 
+        model, judge = self._engine.model, self._engine.judge
         return {
             "schema": RUN_SCHEMA,
             "case_id": self._source.case_id,
             "run_id": self._engine.run_id,
             "synthetic": self._source.synthetic,
             "settings": self._engine.settings,
-            "segmenter": self._engine.facts,
-            "uncertainty": asdict(info),
-            "label_set": self._engine.segmenter.label_set.name,
+            "segmenter": model.facts,
+            "uncertainty": asdict(model.info),
+            **({} if judge is None else {"calibration": judge.facts}),
+            "label_set": model.segmenter.label_set.name,
             "device": self._engine.device,
             "threads": _threads(),
             "input": checksum,
@@ -383,8 +408,18 @@ def _report(options: RunOptions, outcome: Outcome) -> None:
     """The end of the run: tables for people, or JSON for programs."""
     from mskt.report import summary
 
+    judge = outcome.judge
     if options.json:
-        print_json(summary.as_json(options.out, outcome.done, outcome.failed, outcome.skipped))
+        print_json(
+            summary.as_json(
+                options.out,
+                outcome.done,
+                outcome.failed,
+                outcome.skipped,
+                flags=outcome.flags,
+                calibration={**judge.facts, "warnings": judge.warnings} if judge else None,
+            )
+        )
     elif not options.quiet:
         from mskt.cli.tables import print_summary
 

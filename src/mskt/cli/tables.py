@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from mskt.cli.console import stdout
 from mskt.cli.sources import SYNTHETIC_MARK
+from mskt.report.flagged import counted
 from mskt.report.summary import Line, lines
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
+    from mskt.analysis.calibration import FlagRow
+    from mskt.cli.judging import Judge
     from mskt.cli.runner import Outcome
     from mskt.core.records import Record
 
@@ -37,9 +41,12 @@ def print_summary(out: Path, outcome: Outcome, *, everything: bool) -> None:
         )
         shown = []
     for case_id, records in shown:
-        console.print(case_table(case_id, records))
+        flags = outcome.flags[case_id] if outcome.judge else None
+        console.print(case_table(case_id, records, flags))
     if shown:
         console.print(NOTE, style="dim", highlight=False)
+    if outcome.judge and outcome.done:
+        _tell_judgement(console, out, outcome, outcome.judge, stars=bool(shown))
     for case_id in outcome.skipped:
         console.print(f"{case_id}: was done already", style="dim", highlight=False, markup=False)
     for case_id, reason in outcome.failed.items():
@@ -51,6 +58,30 @@ def print_summary(out: Path, outcome: Outcome, *, everything: bool) -> None:
             soft_wrap=True,
         )
     _where(console, out, outcome)
+
+
+def _tell_judgement(
+    console: Console, out: Path, outcome: Outcome, judge: Judge, *, stars: bool
+) -> None:
+    """What the predicted columns mean, what they rest on, and how many structures are flagged."""
+    made = judge.chosen.calibration
+    if stars:
+        console.print(
+            f"Dice*: predicted from the uncertainty, not measured ({judge.origin}). ≥: lower bound "
+            f"that {100 * made.coverage:g} % of structures of such patients reach.",
+            style="dim",
+            highlight=False,
+            markup=False,
+        )
+    for warning in judge.warnings:
+        console.print(warning, style="bold yellow", highlight=False, markup=False, soft_wrap=True)
+    flags = [row for case_id in outcome.done for row in outcome.flags[case_id]]
+    console.print(
+        f"Flags: {counted(flags)}. Reasons: {out}/flags.tsv",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _where(console: Any, out: Path, outcome: Outcome) -> None:
@@ -71,12 +102,20 @@ def _where(console: Any, out: Path, outcome: Outcome) -> None:
     console.print("Research use, not a diagnosis.", highlight=False)
 
 
-def case_table(case_id: str, records: Sequence[Record]) -> Table:
-    """One case: structures by relative uncertainty, the most doubtful first."""
+def case_table(
+    case_id: str, records: Sequence[Record], flags: Sequence[FlagRow] | None = None
+) -> Table:
+    """One case: structures by relative uncertainty, the most doubtful first.
+
+    Args:
+        case_id: its name.
+        records: its rows.
+        flags: of a calibration, which decide the order first; None without one.
+    """
     from rich.table import Table
     from rich.text import Text
 
-    rows = lines(records)
+    rows = lines(records, flags or ())
     found = [row for row in rows if row.status != "absent_prediction"]
     with_dice = any(row.dice is not None for row in rows)
     synthetic = any(record.dataset == SYNTHETIC_MARK for record in records)
@@ -90,11 +129,14 @@ def case_table(case_id: str, records: Sequence[Record]) -> Table:
     )
     table.add_column("structure", no_wrap=True)
     table.add_column("side", no_wrap=True)
-    for name in ("cm³", "HU", "fat %", "uncert.", "× med.", *(("Dice",) if with_dice else ())):
+    dice = ("Dice",) if with_dice else ()
+    predicted = () if flags is None else ("Dice*", "≥")
+    for name in ("cm³", "HU", "fat %", "uncert.", "× med.", *dice, *predicted):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("remarks")
     for row in found:
-        table.add_row(*_cells(row, with_dice), style="yellow" if row.flags else None)
+        style = "red" if row.judged == "failed" else "yellow" if row.flags else None
+        table.add_row(*_cells(row, with_dice, flags is not None), style=style)
     return table
 
 
@@ -111,7 +153,7 @@ def _not_found(rows: Sequence[Line]) -> str:
     return f"not found: {', '.join(words)}" if words else ""
 
 
-def _cells(row: Line, with_dice: bool) -> list[str]:
+def _cells(row: Line, with_dice: bool, with_prediction: bool) -> list[str]:
     cells = [
         row.structure,
         "" if row.side == "both" else row.side,
@@ -123,6 +165,8 @@ def _cells(row: Line, with_dice: bool) -> list[str]:
     ]
     if with_dice:
         cells.append(_number(row.dice, ".3f"))
+    if with_prediction:
+        cells += [_number(row.predicted, ".2f"), _number(row.lower, ".2f")]
     return [*cells, ", ".join(row.flags)]
 
 

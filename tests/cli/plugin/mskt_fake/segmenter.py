@@ -25,7 +25,11 @@ class Fake(Segmenter):
         self._weights = weights
 
     def describe(self):
-        return {"sha256": f"{self._weights or 'none'}", "device": "cpu"}
+        return {
+            "sha256": f"{self._weights or 'none'}",
+            "weights_sha256": self._weights,
+            "device": "cpu",
+        }
 
     def draw(self, image, region, *, index, seed):
         if image.data.shape[2] < self._refuse_below:
