@@ -14,6 +14,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from mskt.analysis import shipped_calibrations
+from mskt.analysis.assessment import metrics_of_run
 from mskt.analysis.calibration import Provenance, calibrate
 from mskt.analysis.pairs import pairs_of
 from mskt.cli import app
@@ -182,6 +183,10 @@ def test_without_the_option_nothing_changes(done, leg, tmp_path):
     assert not [name for name in run["settings"] if "calibration" in name]
     content = json.loads(shown.stdout)
     assert "calibration" not in content and "flags" not in content["cases"][0]
+    # What a run is expected to have before its first case is what it has.
+    assert {key[2] for key in rows_of(plain / "results.csv")} == metrics_of_run(
+        "predictive_variance_mean", {}
+    )
     with_it = rows_of(out / "results.csv")
     for key, row in rows_of(plain / "results.csv").items():
         assert (row.value, row.status) == (with_it[key].value, with_it[key].status)

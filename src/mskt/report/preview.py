@@ -121,6 +121,7 @@ def render(
         left += width + _GAP
     _colour_bar(figure, figure.add_axes(page.box(left + 0.05, 1, 0.15)), shown, caption)
     _head(figure, page.height, caption)
+    _remark_lines(figure, page.height, caption)
     _foot(figure, page.height, present)
     out = io.BytesIO()
     figure.savefig(
@@ -425,6 +426,10 @@ def _head(figure: Figure, height: float, caption: Caption) -> None:
         ha="right",
         va="top",
     )
+
+
+def _remark_lines(figure: Figure, height: float, caption: Caption) -> None:
+    """What a calibration says, below the heading, over the whole width."""
     for line, remark in enumerate(caption.remarks):
         y = 1 - (_REMARKS + line * _REMARK) / height
         loud = remark.tone in ("failed", "inaccurate")
