@@ -92,6 +92,24 @@ def test_a_study_becomes_a_file_and_a_table(results, tmp_path):
     assert "synthetic" not in shown.stderr
 
 
+def test_a_picture_shows_calibration_and_test(results, tmp_path):
+    """The test's points are drawn too, and a picture is not overwritten by accident."""
+    from matplotlib.image import imread
+
+    others = write_run(tmp_path / "others", names(12, "q"), seed=1, shift=0.3)
+    alone, both = tmp_path / "alone.png", tmp_path / "both.png"
+    mskt(results, "--out", tmp_path / "a.json", "--figure", alone, "-q")
+    mskt(results, "--out", tmp_path / "b.json", "--figure", both, "--test", others, "-q")
+    red = (np.array([0xD5, 0x5E, 0x00]) / 255)[None, None]
+    reds = [
+        (np.abs(imread(file)[..., :3] - red).max(axis=-1) < 0.02).sum() for file in (alone, both)
+    ]
+    assert reds[0] == 0 < reds[1], "the curve of the test"
+    refused = mskt(results, "--out", tmp_path / "c.json", "--figure", alone, code=2)
+    assert "alone.png" in refused.stderr
+    assert not (tmp_path / "c.json").exists()
+
+
 def test_folds_are_calibrated_together(tmp_path):
     folds = [
         write_run(

@@ -56,6 +56,7 @@ class Trial:
         pooled: over all pairs; AUROC of the raw doubt against the thresholds of all Dice together.
         case_means: of mean Dice and mean doubt of each case.
         aurc, e_aurc, augrc: of the doubt over all pairs, risk = 1 − Dice.
+        risk_coverage: coverage and selective risk, at most 101 points of the curve.
         reliability: bins of predicted Dice; ``calibration_error`` their mean distance from the truth.
         intervals: 95 % bootstrap intervals over patients of figures of ``pooled``, by name.
     """
@@ -67,6 +68,7 @@ class Trial:
     aurc: Score
     e_aurc: Score
     augrc: Score
+    risk_coverage: tuple[tuple[float, float], ...]
     reliability: tuple[Bin, ...]
     calibration_error: Score
     intervals: dict[str, Interval]
@@ -140,10 +142,20 @@ def _trial(
         aurc=area(failure.aurc),
         e_aurc=area(failure.e_aurc),
         augrc=area(failure.augrc),
+        risk_coverage=_curve(doubt, risk),
         reliability=tuple(bins),
         calibration_error=failure.calibration_error(bins),
         intervals=_intervals(calibration, pairs, predicted, lower, draws),
     )
+
+
+def _curve(doubt: Floats, risk: Floats) -> tuple[tuple[float, float], ...]:
+    """Points of the risk–coverage curve, evenly along it; its last one is there."""
+    if not doubt.size:
+        return ()
+    coverage, selective = failure.risk_coverage(doubt, risk)
+    chosen = np.unique(np.linspace(0, len(coverage) - 1, 101).round().astype(int))
+    return tuple((float(coverage[n]), float(selective[n])) for n in chosen)
 
 
 def _figures(

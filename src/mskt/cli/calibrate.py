@@ -31,6 +31,7 @@ class CalibrateOptions:
     metric: str = "uncertainty"
     coverage: float = 0.9
     tests: tuple[Path, ...] = ()
+    figure: Path | None = None
     overwrite: bool = False
     json: bool = False
     quiet: bool = False
@@ -80,7 +81,15 @@ def calibrate_command(
             show_default=False,
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Picture: reliability of the predicted Dice, risk–coverage curve of the doubt.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say errors only.")] = False,
 ) -> None:
@@ -91,7 +100,7 @@ def calibrate_command(
     """
     calibrate(
         CalibrateOptions(
-            tuple(results), out, metric, coverage, tuple(test or ()), overwrite, json, quiet
+            tuple(results), out, metric, coverage, tuple(test or ()), figure, overwrite, json, quiet
         )
     )
 
@@ -109,10 +118,11 @@ def calibrate(options: CalibrateOptions) -> Outcome:
     from mskt.core import atomic
     from mskt.report.finished import read_finished
 
-    if options.out.exists() and not options.overwrite:
-        raise UsageError(
-            options.out.name, "exists already.", "--overwrite replaces it; or choose another --out."
-        )
+    for file in (options.out, options.figure):
+        if file is not None and file.exists() and not options.overwrite:
+            raise UsageError(
+                file.name, "exists already.", "--overwrite replaces it; or choose another name."
+            )
     finished = read_finished(options.results)
     pairs = pairs_of(finished.records, options.metric)
     made = fit(pairs, options.metric, options.coverage, _provenance(finished, pairs))
@@ -125,8 +135,21 @@ def calibrate(options: CalibrateOptions) -> Outcome:
     outcome = Outcome(made, trial.leave_one_patient_out(made, pairs), tested, tuple(notes))
     atomic.make_folder(options.out.absolute().parent)
     atomic.write_text(options.out, made.to_json())
+    if options.figure is not None:
+        _draw(options.figure, outcome)
     _tell(options, outcome)
     return outcome
+
+
+def _draw(target: Path, outcome: Outcome) -> None:
+    from mskt.core import atomic
+    from mskt.report.reliability import picture
+
+    trials = {"calibration cases, each without its patient": outcome.own}
+    if outcome.test is not None:
+        trials["test"] = outcome.test
+    atomic.make_folder(target.absolute().parent)
+    atomic.write_bytes(target, picture(trials))
 
 
 def _provenance(finished: Finished, pairs: Pairs) -> Provenance:
