@@ -3,6 +3,7 @@
     python benchmarks/uncertainty.py make --out runs/doubt       (cases; call it again to go on)
     python benchmarks/uncertainty.py run --out runs/doubt        (each source on each group)
     python benchmarks/uncertainty.py table --out runs/doubt      (the leaderboard)
+    python benchmarks/uncertainty.py draws --out runs/doubt      (how many draws it takes)
 
 The weights have never seen the Visible Human female. ``known``: new synthetic scans of the people
 they were trained on, half for calibration, half for the test. All other groups are synthetic scans of
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import subprocess
 import sys
 from collections import defaultdict
@@ -91,6 +93,58 @@ def run(args: argparse.Namespace) -> None:
                 "--uncertainty", source, "--measures", "all",
                 "--out", args.out / "results" / source / group.name, "--resume", "-q",
             )  # fmt: skip
+
+
+def draws(args: argparse.Namespace) -> None:
+    """Run the known test scans with other numbers of draws, and compare with ten."""
+    known = [g for g in groups(args.size) if g.name.startswith("known")][: args.people]
+    print(
+        "| T | draws | Dice | doubt | r | doubt against T = 10 | Dice against T = 10 | network, s |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    reference: dict[tuple[str, ...], tuple[float, float]] = {}
+    for number in ("10", *args.samples.split(",")):
+        rows, seconds, drawn = {}, [], []
+        for group in known:
+            out = args.out / "draws" / number / group.name
+            call(
+                "-m", "mskt", "run", args.out / "cases" / group.name, "--weights", WEIGHTS,
+                "--samples", number, "--out", out, "--resume", "-q",
+            )  # fmt: skip
+            rows |= dice_and_doubt(out / "results.csv")
+            for file in out.glob("*/run.json"):
+                facts = json.loads(file.read_text())
+                seconds.append(facts["seconds"]["segment"])
+                drawn.append(facts["draws_mean"])
+        reference = reference or rows
+        both = [key for key in rows if key in reference]
+        dice, doubt = np.array([rows[key] for key in both]).T
+        its_dice, its_doubt = np.array([reference[key] for key in both]).T
+        apart = np.abs(doubt / its_doubt - 1)
+        print(
+            f"| {number} | {np.mean(drawn):.1f} | {dice.mean():.4f} | {doubt.mean():.2e} | "
+            f"{np.corrcoef(dice, doubt)[0, 1]:.3f} | {np.median(apart):.1%} (90 %: "
+            f"{np.quantile(apart, 0.9):.1%}) | {np.abs(dice - its_dice).max():.4f} at most | "
+            f"{np.mean(seconds):.1f} |",
+            flush=True,
+        )
+
+
+def dice_and_doubt(table: Path) -> dict[tuple[str, ...], tuple[float, float]]:
+    """Dice and PSV of each case, structure and side; the variance with n − 1 in place of n."""
+    found: dict[tuple[str, ...], dict[str, float]] = defaultdict(dict)
+    facts = json.loads(next(table.parent.glob("*/run.json")).read_text())
+    count = facts["draws_mean"]
+    with table.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["value"] and (row["side"] != "both" or row["structure"] == "sacrum"):
+                key = (row["case_id"], row["structure"], row["side"])
+                found[key][row["metric"]] = float(row["value"])
+    return {
+        key: (row["dice"], row["uncertainty"] * count / (count - 1))
+        for key, row in found.items()
+        if "dice" in row and "uncertainty" in row and enough(row)
+    }
 
 
 def call(*arguments: object) -> None:
@@ -344,14 +398,16 @@ def groups_of(one: Ranked) -> Iterator[tuple[str, NDArray[np.intp]]]:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("call", choices=("make", "run", "table"))
+    parser.add_argument("call", choices=("make", "run", "table", "draws"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     parser.add_argument("--size", type=int, default=6, help="scans of each shift")
     parser.add_argument("--sources", default=",".join(SOURCES))
     parser.add_argument("--top", type=int, default=15)
+    parser.add_argument("--samples", default="2,3,5,20,auto", help="of draws")
+    parser.add_argument("--people", type=int, default=3, help="of draws: how many of the three")
     args = parser.parse_args()
-    {"make": make, "run": run, "table": table}[args.call](args)
+    {"make": make, "run": run, "table": table, "draws": draws}[args.call](args)
 
 
 if __name__ == "__main__":

@@ -135,8 +135,13 @@ class Recorder:
         self._draws.append(len(votes))
 
     @property
+    def drawn(self) -> Sequence[int]:
+        """Number of draws of each region in which there was something to see."""
+        return tuple(self._draws)
+
+    @property
     def draws(self) -> int:
-        """Most draws that a region had; 0 if there was nothing to see."""
+        """The largest of them; 0 if there are none."""
         return max(self._draws, default=0)
 
     def disagreements(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
@@ -163,6 +168,8 @@ class Structurewise:
         volumes: voxels of each draw, ``(256, 3, draws)``.
         hu: Σ HU over them.
         shared: voxels that two draws share, ``(256, 3, pairs)``.
+        drawn: draws that a region had, mean over the regions: fewer than asked for where the
+            estimator stopped early.
     """
 
     voxels: NDArray[np.float64]
@@ -174,6 +181,7 @@ class Structurewise:
     volumes: NDArray[np.float64]
     hu: NDArray[np.float64]
     shared: NDArray[np.float64]
+    drawn: float = 0.0
 
     @property
     def draws(self) -> int:
@@ -266,6 +274,7 @@ def structurewise(
         volumes=_added([one.volumes for one in found]),
         hu=_added([one.hu for one in found]),
         shared=_added([one.shared for one in found]),
+        drawn=float(np.mean([n for one in recorders for n in one.drawn] or [0])),
     )
 
 

@@ -176,7 +176,8 @@ def test_dropout_and_augmentation_differ_in_every_draw():
 
 def test_auto_stops_where_draws_agree_and_goes_on_where_they_do_not():
     calm, wild = Sides(noise=0), Sides(noise=200)
-    labels(calm, e.McDropoutEstimator("auto"))
+    result = labels(calm, e.McDropoutEstimator("auto"))
+    assert result.structurewise.drawn == 4
     assert max(calm.asked) == 3, "nothing to settle"
     labels(wild, e.McDropoutEstimator("auto"))
     assert max(wild.asked) == e.MOST_DRAWS - 1
