@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mskt.core.device import resolve_device, resolve_precision
 from mskt.core.interfaces import Region, Segmenter, Tags
@@ -19,7 +19,7 @@ from mskt.core.volume import Volume
 from mskt.networks import body
 from mskt.networks.family import Model
 from mskt.networks.foreground import body_on_grid
-from mskt.networks.inference import slice_network
+from mskt.networks.inference import for_inference, slice_network
 from mskt.networks.slice_variant import SliceVariant
 
 
@@ -31,6 +31,8 @@ class SliceSegmenter(Segmenter):
         device: ``auto``, ``cpu``, ``cuda``, …
         precision: ``auto``, ``float32`` or ``bfloat16`` for the convolutions.
         region_check: ``on`` or ``off`` (docs/regions.md); never with an untrained network.
+        own_body: body network that came with the weights; without it the one that comes with mskt,
+            none for an untrained network.
     """
 
     def __init__(
@@ -39,11 +41,15 @@ class SliceSegmenter(Segmenter):
         device: str = "auto",
         precision: str = "auto",
         region_check: str | bool = "on",
+        own_body: nn.Module | None = None,
     ) -> None:
         self._levels = level_network(region_check, random=model.random)
         self._device = resolve_device(device)
         self._dtype = resolve_precision(precision, self._device)
-        self._body = None if model.random else body.shipped(self._device, self._dtype)
+        if own_body is not None:
+            self._body: nn.Module | None = for_inference(own_body, self._device, self._dtype)
+        else:
+            self._body = None if model.random else body.shipped(self._device, self._dtype)
         self.label_set = model.label_set
         self.tags = Tags(stochastic=model.variant.dropout > 0, fast_draws=True, mirror=True)
         self._variant: SliceVariant = model.variant

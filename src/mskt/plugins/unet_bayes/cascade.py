@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import nn
 
-from mskt.core.anatomy import LabelSet
 from mskt.networks.body import body_network
+from mskt.networks.family import Model
 from mskt.networks.inference import count, filled
-from mskt.networks.slice_variant import UNetVariant, build_unet
+from mskt.networks.slice_variant import build_unet
 from mskt.plugins.unet_bayes.variants import FAMILY, PAPER_SIZES, VARIANTS
-
-
-@dataclass(frozen=True)
-class Cascade:
-    """Both networks and what they were made for.
-
-    Attributes:
-        body: skin network, one class beside background; None with random weights.
-        muscles: the Bayesian network.
-        facts: for ``run.json``.
-    """
-
-    body: nn.Module | None
-    muscles: nn.Module
-    variant: UNetVariant
-    label_set: LabelSet
-    facts: Mapping[str, Any]
 
 
 def load_cascade(
     weights_name: str, variant_name: str, backbone: str, label_set_name: str
-) -> Cascade:
+) -> tuple[Model, nn.Module | None]:
     """The networks that a user asked for.
 
     Args:
@@ -43,13 +24,17 @@ def load_cascade(
         variant_name: of the network; must agree with the weights where both are given.
         backbone: encoder, likewise.
         label_set_name: only with random weights; otherwise the weights say it.
+
+    Returns:
+        The Bayesian network, and the skin network with one class beside background; none with random
+        weights.
     """
     model = FAMILY.load(weights_name, variant_name, backbone, label_set_name)
+    facts = {**model.facts, "variants": variant_sizes()}
     if model.loaded is None:
-        return Cascade(None, model.network, model.variant, model.label_set, model.facts)
+        return replace(model, facts=facts), None
     body = filled(body_network(), model.loaded.tensors, "body.", model.loaded.info.name)
-    facts = {**model.facts, "body_parameters": count(body)}
-    return Cascade(body, model.network, model.variant, model.label_set, facts)
+    return replace(model, facts={**facts, "body_parameters": count(body)}), body
 
 
 def variant_sizes() -> dict[str, str]:
