@@ -15,8 +15,14 @@ from torch import Tensor, cat, nn
 from mskt.core.dropout import McDropout
 
 
-def _convolutions(inputs: int, outputs: int, *, batch_norm: bool) -> nn.Sequential:
-    """Two 3×3 convolutions, each followed by (batch normalisation and) ReLU."""
+def two_convolutions(inputs: int, outputs: int, *, batch_norm: bool) -> nn.Sequential:
+    """Two 3×3 convolutions, each followed by (batch normalisation and) ReLU.
+
+    Args:
+        inputs: channels before.
+        outputs: channels after each of the two.
+        batch_norm: with batch normalisation.
+    """
     layers: list[nn.Module] = []
     for channels in (inputs, outputs):
         layers.append(nn.Conv2d(channels, outputs, 3, padding=1, bias=not batch_norm))
@@ -64,7 +70,7 @@ class BayesianUNet(nn.Module):
         widths = [base * 2**level for level in range(levels)]
         self.multiple = 2 ** (levels - 1)
         self.encoder = nn.ModuleList(
-            _convolutions(a, b, batch_norm=batch_norm)
+            two_convolutions(a, b, batch_norm=batch_norm)
             for a, b in zip([channels, *widths[:-1]], widths, strict=True)
         )
         self.pool = nn.ModuleList(
@@ -78,7 +84,7 @@ class BayesianUNet(nn.Module):
             for width in widths[:0:-1]
         )
         self.decoder = nn.ModuleList(
-            _convolutions(3 * width, width, batch_norm=batch_norm) for width in widths[-2::-1]
+            two_convolutions(3 * width, width, batch_norm=batch_norm) for width in widths[-2::-1]
         )
         self.head = nn.Conv2d(base, classes, 3, padding=1)
         initialise(self)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, cat, nn
 
 from mskt.core.dropout import McDropout
-from mskt.networks.unet import initialise
+from mskt.networks.unet import initialise, two_convolutions
 
 SKIPS = 2
 
@@ -40,7 +40,8 @@ class TwoSkipUNet(nn.Module):
         super().__init__()
         self.multiple = 2 ** (len(widths) - 1)
         self.encoder = nn.ModuleList(
-            _block(a, b, batch_norm) for a, b in zip((channels, *widths), widths, strict=False)
+            two_convolutions(a, b, batch_norm=batch_norm)
+            for a, b in zip((channels, *widths), widths, strict=False)
         )
         self.pool = nn.ModuleList(
             nn.Sequential(McDropout(dropout), nn.MaxPool2d(2)) for _ in widths[1:]
@@ -50,7 +51,7 @@ class TwoSkipUNet(nn.Module):
             up = nn.ConvTranspose2d(widths[level + 1], widths[level], 2, stride=2)
             self.up.append(nn.Sequential(up, McDropout(dropout)))
             inputs = widths[level] * (2 if level < SKIPS else 1)
-            self.decoder.append(_block(inputs, widths[level], batch_norm))
+            self.decoder.append(two_convolutions(inputs, widths[level], batch_norm=batch_norm))
         self.head = nn.Conv2d(widths[0], classes, 1)
         initialise(self)
 
@@ -76,14 +77,3 @@ class TwoSkipUNet(nn.Module):
             x = block(cat([levels[level], x], dim=1) if level < SKIPS else x)
         logits: Tensor = self.head(x)
         return logits
-
-
-def _block(inputs: int, outputs: int, batch_norm: bool) -> nn.Sequential:
-    """Two 3×3 convolutions, each followed by (batch normalisation and) ReLU."""
-    layers: list[nn.Module] = []
-    for channels in (inputs, outputs):
-        layers.append(nn.Conv2d(channels, outputs, 3, padding=1, bias=not batch_norm))
-        if batch_norm:
-            layers.append(nn.BatchNorm2d(outputs))
-        layers.append(nn.ReLU(inplace=True))
-    return nn.Sequential(*layers)
