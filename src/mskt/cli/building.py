@@ -139,7 +139,7 @@ def _segmenter(
             chosen["device"] = device
         if options.fast and "fast" in known:
             chosen.setdefault("fast", True)
-        spoken = Path(weights["weights"]).stem if weights and len(members) > 1 else name
+        spoken = " ".join([name, *(Path(one).stem for one in weights.values())])
         built.append((spoken, plugins.get("segmenter", name, **chosen)))
     if len(built) == 1:
         return built[0][1]  # type: ignore[no-any-return]
@@ -191,19 +191,26 @@ def _asked(
     name: str, options: RunOptions, plugins: Registry, asked: dict[str, str]
 ) -> dict[str, str]:
     """What the estimator wants of the segmenter, if that has such options."""
-    missing = [option for option in asked if option not in _parameters(plugins, "segmenter", name)]
-    if missing:
-        able = [
-            other
-            for other in plugins.names("segmenter")
-            if missing[0] in _parameters(plugins, "segmenter", other)
-        ]
-        raise UsageError(
-            f"--uncertainty {options.uncertainty}",
-            f"needs a segmenter with {missing[0]}={asked[missing[0]]}; {name} has no such option",
-            f"Take --segmenter {' or '.join(able) or '(none is installed)'}, or another estimator.",
-        )
-    return asked
+    if all(option in _parameters(plugins, "segmenter", name) for option in asked):
+        return asked
+    wanted = ", ".join(f"{option}={value}" for option, value in asked.items())
+    able = " or ".join(_able(plugins, asked)) or "(none is installed)"
+    raise UsageError(
+        f"--uncertainty {options.uncertainty}",
+        f"needs a segmenter with {wanted}; {name} has no such option",
+        f"Take --segmenter {able}, or another estimator.",
+    )
+
+
+def _able(plugins: Registry, asked: dict[str, str]) -> Iterator[str]:
+    """Names of the segmenters that can be built, untrained, with what an estimator asks for."""
+    for name in plugins.names("segmenter"):
+        if {"weights", *asked} <= set(_parameters(plugins, "segmenter", name)):
+            try:
+                plugins.get("segmenter", name, weights="random", **asked)
+            except MsktError:
+                continue
+            yield name
 
 
 def _check_fast(options: RunOptions, plugins: Registry) -> None:
