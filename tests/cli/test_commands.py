@@ -134,3 +134,30 @@ def test_phantoms_are_a_dataset_that_run_reads(tmp_path):
     assert person["seed"] == "3" and 1.4 <= float(person["height_m"]) <= 2.05
     assert json.loads((tmp_path / "dataset.json").read_text())["synthetic"] is True
     assert "holds a dataset already" in mskt("phantom", "-o", tmp_path, code=2).stderr
+
+
+def test_weights_are_imported_by_name(home, tmp_path):
+    """From a folder of a training to a name; intact ones only, and nothing is replaced by accident."""
+    import torch
+
+    from mskt.core import weights
+
+    trained = tmp_path / "runs" / "hip-2026"
+    card = {"segmenter": "unet_bayes", "label_set": "msk22"}
+    file = weights.save(trained, "weights", {"w": torch.zeros(2)}, card).path
+    assert "--weights hip-2026" in mskt("models", "import", file).stdout
+    assert weights.find("hip-2026", "unet_bayes").path.parent == home
+    assert mskt("models", "verify", "hip-2026").stdout == "hip-2026: intact\n"
+    assert "other weights already" in mskt("models", "import", file, code=1).stderr
+    other = weights.save(trained, "weights", {"w": torch.ones(2)}, card)
+    mskt("models", "import", file, "--overwrite")
+    assert weights.find("hip-2026", "unet_bayes").sha256 == other.sha256
+    assert other.sha256 in mskt("models", "info", file).stdout
+    shipped = mskt("models", "import", file, "--name", "unet_bayes-compact", "--overwrite", code=1)
+    assert "They come with mskt" in shipped.stderr
+    assert "cannot be the name" in mskt("models", "import", file, "--name", "../x", code=1).stderr
+    assert "does not exist" in mskt("models", "import", tmp_path / "no.safetensors", code=1).stderr
+    file.write_bytes(file.read_bytes()[:-1])
+    damaged = mskt("models", "import", file, "--name", "bad", code=1)
+    assert "sha256" in damaged.stderr
+    assert not (home / "bad.safetensors").exists()

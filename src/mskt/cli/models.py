@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,13 +15,15 @@ if TYPE_CHECKING:
 
 models_app = typer.Typer(
     no_args_is_help=True,
-    help="Trained weights: list, describe, verify. Nothing is ever downloaded: a set of weights is "
-    "NAME.safetensors with its model card NAME.json; put both into $MSKT_HOME/weights "
+    help="Trained weights: list, describe, verify, import. Nothing is ever downloaded: a set of weights "
+    "is NAME.safetensors with its model card NAME.json; 'import' copies both into $MSKT_HOME/weights "
     "(default ~/.mskt/weights), or name the file with --weights.",
 )
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-_Name = Annotated[str, typer.Argument(help="As 'mskt models list' shows it.")]
+_Name = Annotated[
+    str, typer.Argument(metavar="NAME|FILE", help="As 'mskt models list' shows it, or a file.")
+]
 
 
 @models_app.command("list")
@@ -35,8 +38,7 @@ def list_command(json_output: _Json = False) -> None:
     console = stdout()
     if not found:
         console.print(
-            f"No weights found. Put NAME.safetensors and NAME.json into "
-            f"{weights.home() / 'weights'}.",
+            "No weights found. 'mskt models import FILE.safetensors' copies some to where mskt looks.",
             highlight=False,
             soft_wrap=True,
         )
@@ -89,11 +91,40 @@ def verify_command(
         raise typer.Exit(SOME_FAILED)
 
 
+@models_app.command("import")
+def import_command(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE.safetensors", help="The weights; their card FILE.json lies beside them."
+        ),
+    ],
+    name: Annotated[
+        str, typer.Option(help="To be known by; that of the file, or of its folder, if not given.")
+    ] = "",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace weights of that name.")
+    ] = False,
+) -> None:
+    """Copy weights to where mskt finds them by name; their checksum must be right."""
+    from mskt.core import weights
+
+    info = weights.install(file, name, overwrite=overwrite)
+    stdout().print(
+        f"{info.name}: mskt run --segmenter {info.card.get('segmenter')} --weights {info.name}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
 def _named(name: str) -> WeightsInfo:
     from mskt.core import weights
     from mskt.core.anatomy import suggestion
     from mskt.core.errors import UsageError
 
+    if name.endswith(weights.SUFFIX):
+        return weights.at(Path(name))
     sets = {info.name: info for info in weights.available()}
     if name not in sets:
         raise UsageError("", f"no weights named {name!r}.", suggestion(name, tuple(sets)))

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mskt.core import atomic
 from mskt.core.anatomy import (
@@ -29,6 +30,9 @@ from mskt.core.errors import WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+SUFFIX: Final = ".safetensors"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -88,17 +92,8 @@ def find(name: str, segmenter: str) -> WeightsInfo:
         name: of an available set, or the path of a ``.safetensors`` file with its card beside it.
         segmenter: what it must have been made for.
     """
-    if name.endswith(".safetensors"):
-        path = Path(name)
-        card = path.with_suffix(".json")
-        if not path.is_file() or not card.is_file():
-            missing = path if not path.is_file() else card
-            raise WeightsError(
-                missing.name,
-                "does not exist",
-                "Weights are a .safetensors file with a .json model card beside it.",
-            )
-        info = _info(card)
+    if name.endswith(SUFFIX):
+        info = at(Path(name))
     else:
         sets = {info.name: info for info in available()}
         if name not in sets:
@@ -116,6 +111,59 @@ def find(name: str, segmenter: str) -> WeightsInfo:
             f"Run with --segmenter {made_for}, or choose other weights.",
         )
     return info
+
+
+def at(path: Path) -> WeightsInfo:
+    """The set in a file with its card beside it.
+
+    Raises:
+        WeightsError: one of the two files is missing, or the card cannot be read.
+    """
+    card = path.with_suffix(".json")
+    for file in (path, card):
+        if not file.is_file():
+            raise WeightsError(
+                file.name,
+                "does not exist",
+                "Weights are a .safetensors file with a .json model card beside it.",
+            )
+    return _info(card)
+
+
+def install(path: Path, name: str = "", *, overwrite: bool = False) -> WeightsInfo:
+    """Copy a set into the user's folder, so that it has a name.
+
+    Args:
+        path: of the ``.safetensors`` file.
+        name: to be known by; by default that of the file, or of its folder where the file is called
+            ``weights``, as training calls it.
+        overwrite: replace a set of that name.
+
+    Raises:
+        WeightsError: files missing or damaged, an impossible name, or one that is taken.
+    """
+    info = at(path)
+    verify(info)
+    named = name or (info.name if info.name != "weights" else path.absolute().parent.name)
+    if not _NAME.fullmatch(named):
+        raise WeightsError(
+            named,
+            "cannot be the name of weights",
+            "Use letters, digits, '.', '_' and '-', beginning with a letter or digit.",
+        )
+    folder = home() / "weights"
+    taken = {one.name: one for one in available()}.get(named)
+    if taken is not None and (not overwrite or taken.path.parent != folder):
+        remedy = "--overwrite replaces them, or choose another --name."
+        if taken.path.parent != folder:
+            remedy = "They come with mskt and stay: choose another --name."
+        raise WeightsError(named, "is the name of other weights already", remedy)
+    atomic.make_folder(folder)
+    target = folder / f"{named}{SUFFIX}"
+    # The card comes last: without it the set does not exist.
+    for source, copy in ((path, target), (path.with_suffix(".json"), target.with_suffix(".json"))):
+        atomic.write_bytes(copy, source.read_bytes())
+    return at(target)
 
 
 def verify(info: WeightsInfo) -> None:
