@@ -211,6 +211,8 @@ class Ranked:
         doubt: as stated.
         predicted: Dice by the structure's line of the calibration half.
         lower: bound of it with nominal coverage 90 %; NaN where there is none.
+        known_aurc: AURC of the predicted Dice on the calibration half itself: what could be known
+            before the test, and so a fair way to choose among many.
     """
 
     source: str
@@ -224,6 +226,7 @@ class Ranked:
     doubt: NDArray[np.float64]
     predicted: NDArray[np.float64]
     lower: NDArray[np.float64]
+    known_aurc: float
 
 
 def ranked(source: str, items: Sequence[Item], name: str) -> Ranked:
@@ -236,6 +239,8 @@ def ranked(source: str, items: Sequence[Item], name: str) -> Ranked:
     }
     lines = {structure: line for structure, line in lines.items() if line is not None}
     test = [item for item in test if item.structure in lines]
+    seen = [item for item in known if item.structure in lines]
+    own = [-lines[item.structure].line.at(item.doubts[name]) for item in seen]
     doubt = np.array([item.doubts[name] for item in test])
     fits = [lines[item.structure] for item in test]
     dice = np.array([item.dice for item in test])
@@ -251,6 +256,7 @@ def ranked(source: str, items: Sequence[Item], name: str) -> Ranked:
         doubt,
         np.array([one.line.at(d) for one, d in zip(fits, doubt, strict=True)]),
         np.array([one.bound(d) for one, d in zip(fits, doubt, strict=True)]),
+        aurc(own, [1 - item.dice for item in seen]),
     )
 
 
@@ -318,11 +324,12 @@ def table(args: argparse.Namespace) -> None:
     counts(papers)
     scores = {id(one): figures(one, np.flatnonzero(one.shifted)) for one in ways}
     order = sorted(ways, key=lambda one: -scores[id(one)][0])
-    shown = order[: args.top] + [one for one in [papers] if one not in order[: args.top]]
+    chosen = min(ways, key=lambda one: one.known_aurc)
+    shown = list({id(one): one for one in (*order[: args.top], chosen, papers)}.values())
     base = draws_of(papers)
     print(
         "\n| source | doubt | AUROC failed | 95 % | minus papers | 95 % | AUROC inaccurate | "
-        "bare doubt | r | AURC |\n|---|---|---|---|---|---|---|---|---|---|"
+        "bare doubt | r | AURC | AURC, calibration |\n|---|---|---|---|---|---|---|---|---|---|---|"
     )
     for one in shown:
         mine = draws_of(one)
@@ -331,9 +338,10 @@ def table(args: argparse.Namespace) -> None:
         print(
             f"| {one.source} | {one.name} | {failed:.3f} | {span(mine)} | "
             f"{failed - scores[id(papers)][0]:+.3f} | {span(difference, '+')} | {poor:.3f} | "
-            f"{bare:.3f} | {r:.2f} | {risk:.4f} |"
+            f"{bare:.3f} | {r:.2f} | {risk:.4f} | {one.known_aurc:.4f} |"
         )
-    for one in dict.fromkeys((order[0], papers)):
+    print(f"\nChosen on the calibration half (least AURC): {chosen.source}, {chosen.name}")
+    for one in {id(one): one for one in (chosen, papers)}.values():
         by_group(one)
 
 

@@ -21,7 +21,13 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$venv/.mskt-stamp" 2>/dev/null)" != 
     # Hospital networks often have certificates of their own; take those that the system trusts.
     UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true}
     export UV_SYSTEM_CERTS
-    "$python" -m venv "$venv"
+    # An environment of another Python, or of one that is gone, is made anew; no other folder is cleared.
+    version='import sys; print(sys.version_info[:2])'
+    clear=
+    if [ -f "$venv/pyvenv.cfg" ] && [ "$("$venv/bin/python" -c "$version" 2>/dev/null)" != "$("$python" -c "$version")" ]; then
+        clear=--clear
+    fi
+    "$python" -m venv $clear "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv
     "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --require-hashes -r "$here/requirements.lock"
     "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation -e "$here"
