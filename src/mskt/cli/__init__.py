@@ -54,11 +54,13 @@ def _register() -> None:
     from mskt.cli.phantom import phantom_command
     from mskt.cli.plugins import plugins_app
     from mskt.cli.run import run_command
+    from mskt.cli.stats import stats_app
     from mskt.cli.train import train_command
 
     app.command("run")(run_command)
     app.command("evaluate")(evaluate_command)
     app.command("calibrate")(calibrate_command)
+    app.add_typer(stats_app, name="stats", short_help="Statistics on results tables.")
     app.command("phantom")(phantom_command)
     app.command("train")(train_command)
     app.add_typer(models_app, name="models", short_help="Trained weights: list, describe, verify.")
