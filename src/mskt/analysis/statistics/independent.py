@@ -74,9 +74,9 @@ def mann_whitney(first: ArrayLike, second: ArrayLike) -> Independent:
 
 def _too_few(first: int, second: int) -> str:
     if not first or not second:
-        return "no patients on one side" if first or second else "no patients"
+        return "no patients in one of the two" if first or second else "no patients"
     if 2 / comb(first + second, first) > ALPHA:
-        return f"{first} and {second} patients are too few for any test"
+        return f"{first} and {second} patients: too few"
     return ""
 
 
