@@ -25,7 +25,7 @@ MIN_PATIENTS = 4
 """Fisher's interval of r divides by √(n − 3)."""
 ALMOST_ONE = 1 - 1e-12
 """A coefficient nearer to 1 is 1 but for rounding, and z and F would make huge numbers of the rest."""
-PERFECT = "perfect agreement has no interval"
+PERFECT = "a coefficient of 1 or −1 has no interval"
 LIMITS = 1.96
 """Limits of agreement lie so many standard deviations from the bias (Bland & Altman 1986)."""
 
@@ -207,8 +207,8 @@ def _icc(
     interval: Callable[[_Squares], tuple[float, float]],
 ) -> Figure:
     x, y = two_columns(measured, reference)
-    if x.size < 2:
-        return Figure(None, reason="fewer than 2 patients")
+    if x.size < 3:
+        return Figure(None, reason="fewer than 3 patients")
     if all_equal(_ties(x)) and all_equal(_ties(y)):
         return Figure(None, reason="patients do not differ")
     found = _squares(x, y)
@@ -245,12 +245,17 @@ def _agreement_interval(m: _Squares) -> tuple[float, float]:
     a = 2 * icc / (n * (1 - icc))
     b = 1 + 2 * icc * (n - 1) / (n * (1 - icc))
     weighted = a * m.columns + b * m.error
-    v = weighted**2 / ((a * m.columns) ** 2 + (b * m.error) ** 2 / (n - 1))
-    below, above = f.ppf((1 + LEVEL) / 2, n - 1, v), f.ppf((1 + LEVEL) / 2, v, n - 1)
+    spread = (a * m.columns) ** 2 + (b * m.error) ** 2 / (n - 1)
+    if (
+        not spread
+    ):  # each patient's two values mirror the mean of all: no patient differs from another
+        return float("nan"), float("nan")
+    v = weighted**2 / spread
+    below, above = (float(f.ppf((1 + LEVEL) / 2, *df)) for df in ((n - 1, v), (v, n - 1)))
     rest = 2 * m.columns + (n - 2) * m.error
     low = n * (m.rows - below * m.error) / (below * rest + n * m.rows)
     high = n * (above * m.rows - m.error) / (rest + n * above * m.rows)
-    return float(low), float(high)
+    return low, high
 
 
 def bland_altman(measured: ArrayLike, reference: ArrayLike) -> tuple[Figure, Figure, Figure]:

@@ -34,8 +34,14 @@ class Figure:
 
 
 def with_interval(value: float, low: float, high: float) -> Figure:
-    """A figure whose interval may not exist for extreme data; the value must."""
-    if np.isfinite(low) and np.isfinite(high):
+    """A figure whose interval is an approximation: for extreme data it may not hold the value itself.
+
+    Args:
+        value: finite.
+        low: of the interval; NaN and what is not below the value give a reason instead.
+        high: as low, above.
+    """
+    if low <= value <= high and np.isfinite([low, high]).all():
         return Figure(value, low, high)
     return Figure(value, reason="the formula of the interval does not hold for these data")
 
