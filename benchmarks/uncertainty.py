@@ -9,8 +9,8 @@ The weights have never seen the Visible Human female. ``known``: new synthetic s
 they were trained on, half for calibration, half for the test. All other groups are synthetic scans of
 her: as varied as in training, and with one thing beyond it (``scripts/held_out.py``: presets). Dice
 thresholds (median − 2 or 3 × 1.4826 MAD per structure) come from the calibration half. Intervals:
-bootstrap over scans, 1000 times; ``minus``: the difference to the papers' method (variance of ten
-dropout draws, mean over the structure) on the same resampled scans.
+bootstrap over patients, 1000 times; ``minus``: the difference to the papers' method (variance of ten
+dropout draws, mean over the structure) on the same resampled patients.
 """
 
 from __future__ import annotations
@@ -159,10 +159,12 @@ class Item:
     """One structure and side of one scan.
 
     Attributes:
+        patient: the same seed is the same person, pose and view under every shift.
         doubts: by measure and aggregation.
     """
 
     scan: str
+    patient: str
     structure: str
     group: Group
     dice: float
@@ -183,7 +185,14 @@ def read(args: argparse.Namespace, source: str) -> list[Item]:
                     key = (row["case_id"], row["structure"], row["side"])
                     rows[key][row["metric"]] = float(row["value"])
         items += [
-            Item(f"{group.name}/{scan}", structure, group, values["dice"], doubts(values))
+            Item(
+                f"{group.name}/{scan}",
+                f"{group.person} {group.seed + int(scan.rsplit('-', 1)[1])}",
+                structure,
+                group,
+                values["dice"],
+                doubts(values),
+            )
             for (scan, structure, side), values in rows.items()
             if "dice" in values and (side != "both" or structure == "sacrum") and enough(values)
         ]
@@ -208,7 +217,8 @@ class Ranked:
     """One way to state doubt, and what it found.
 
     Attributes:
-        scans: whose each item is; all arrays have one value an item.
+        scans: which each item is of; all arrays have one value an item.
+        patients: whose.
         shifted: the item's group is beyond training.
         doubt: as stated.
         predicted: Dice by the structure's line of the calibration half.
@@ -222,6 +232,7 @@ class Ranked:
     source: str
     name: str
     scans: NDArray[np.str_]
+    patients: NDArray[np.str_]
     group: NDArray[np.str_]
     shifted: NDArray[np.bool_]
     dice: NDArray[np.float64]
@@ -253,6 +264,7 @@ def ranked(source: str, items: Sequence[Item], name: str) -> Ranked:
         source,
         name,
         np.array([item.scan for item in test]),
+        np.array([item.patient for item in test]),
         np.array([item.group.name for item in test]),
         np.array([item.group.shifted for item in test]),
         dice,
@@ -316,11 +328,11 @@ def figures(one: Ranked, rows: NDArray[np.intp]) -> tuple[float, ...]:
 def resamples(
     one: Ranked, rows: NDArray[np.intp], names: NDArray[np.str_]
 ) -> Iterator[NDArray[np.intp]]:
-    """Rows of resampled scans, the same scans for every way of stating doubt."""
-    place = {scan: rows[one.scans[rows] == scan] for scan in names}
+    """Rows of resampled patients, the same ones for every way of stating doubt."""
+    place = {name: rows[one.patients[rows] == name] for name in names}
     rng = np.random.default_rng(0)
     for _ in range(REPEATS):
-        yield np.concatenate([place[scan] for scan in rng.choice(names, len(names))])
+        yield np.concatenate([place[name] for name in rng.choice(names, len(names))])
 
 
 def table(args: argparse.Namespace) -> None:
@@ -360,7 +372,7 @@ def table(args: argparse.Namespace) -> None:
 def draws_of(one: Ranked) -> NDArray[np.float64]:
     """AUROC of failed structures under shift in every resample."""
     rows = np.flatnonzero(one.shifted)
-    names = np.unique(one.scans[rows])
+    names = np.unique(one.patients[rows])
     return np.array(
         [
             auroc(one.below[again], one.failed[again]).value or np.nan

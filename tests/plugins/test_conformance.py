@@ -33,7 +33,7 @@ def test_our_plugins_are_all_there():
     assert not [broken for broken in registry().broken if broken.distribution == "mskt"]
     assert {kind: len(makers(kind)) for kind in KINDS} == {
         "segmenter": len(OPTIONS),
-        "uncertainty": 2,
+        "uncertainty": 8,
         "metric": 2,
         "loader": 3,
     }
