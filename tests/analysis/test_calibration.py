@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from mskt.analysis import trial
 from mskt.analysis.calibration import (
     ALL,
+    MIN_CASES,
     Calibration,
     Provenance,
     Thresholds,
@@ -575,3 +576,21 @@ def test_missed_structures_are_counted_in_a_trial(calibration):
     found = trial.on_other_cases(calibration, pairs, draws=20)
     assert (found.pooled.pairs, found.pooled.missed) == (10, 2)
     assert found.cases == 3
+
+
+def test_shipped_calibrations_are_of_shipped_weights_and_say_what_they_are_of():
+    from mskt.analysis import shipped_calibrations
+    from mskt.core import weights
+
+    sums = {info.sha256: info for info in weights.available() if "weights" in str(info.path.parent)}
+    names = shipped_calibrations.names()
+    assert {"unet_bayes-compact", "unet_bayes-compact-vhf"} <= set(names)
+    for name in names:
+        file = shipped_calibrations.find(name)
+        made = Calibration.from_json(file.read_text("utf-8"), file.name)
+        (known,) = made.provenance.weights_sha256
+        assert sums[known].name == name, "made of other weights than those of its name"
+        assert made.provenance.synthetic_cases == made.provenance.cases >= MIN_CASES
+        assert made.pooled.line is not None and made.pooled.line.slope < 0
+        assert made.judge("gluteus_medius", 0.02).flag == "ok"
+        assert made.judge("gluteus_medius", 0.6).flag == "failed"

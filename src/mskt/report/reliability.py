@@ -48,7 +48,7 @@ def picture(trials: Mapping[str, Trial]) -> bytes:
     for axes in (left, right):
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[1]:
-            axes.legend()
+            axes.legend(loc="upper left")
     held = io.BytesIO()
     FigureCanvasAgg(figure).print_png(held)
     return held.getvalue()
