@@ -348,6 +348,7 @@ def test_an_ensemble_of_weights_and_pairs_that_do_not_fit(scan, tmp_path):
     mskt(scan, "-o", out, "-u", "ensemble+mcdropout", "--weights", "a,b,c")
     run = json.loads((out / "leg" / "run.json").read_text())
     assert [m["sha256"] for m in run["segmenter"]["members"]] == ["a", "b", "c"]
+    assert run["uncertainty"]["draws"] == run["draws_mean"] == 3, "at least one of each member"
     refused = mskt(scan, "-o", tmp_path / "no", "-u", "ensemble+mcdropout", code=2)
     assert "These fit: deterministic, mcdropout, tta, tta+mcdropout" in refused.stderr
     planes = mskt(scan, "-o", tmp_path / "no", "-u", "planes+mcdropout", code=2)

@@ -364,6 +364,7 @@ class _Case:
             "settings": self._engine.settings,
             "segmenter": model.facts,
             "uncertainty": asdict(model.info),
+            "draws_mean": round(result.structurewise.drawn, 2),
             **({} if judge is None else {"calibration": judge.facts}),
             "label_set": model.segmenter.label_set.name,
             "device": self._engine.device,
