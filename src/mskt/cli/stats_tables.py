@@ -96,8 +96,18 @@ def comparison_tables(found: Comparison) -> list[Table]:
             table.add_column(name, justify="right", no_wrap=True)
         for line in own:
             table.add_row(*_compared(line, 4 if found.unit == "1" else 2))
+        table.caption, table.caption_justify = Text(_untested(own)), "left"
         tables.append(table)
     return tables
+
+
+def _untested(lines: Sequence[Compared]) -> str:
+    """One line for each reason why there is no test, and what it holds for."""
+    reasons: dict[str, list[str]] = {}
+    for line in lines:
+        if line.result.reason:
+            reasons.setdefault(line.result.reason, []).append(line.structure)
+    return "\n".join(f"no test: {_some(names)}: {why}" for why, names in reasons.items())
 
 
 def _compared(line: Compared, digits: int) -> list[str]:
@@ -109,7 +119,7 @@ def _compared(line: Compared, digits: int) -> list[str]:
         _number(result.mean_second, digits),
     ]
     if result.reason:
-        return [*head, "–", f"none: {result.reason}", "–", "–", "–"]
+        return [*head, "–", "none", "–", "–", "–"]
     return [
         *head,
         _with_interval(result.difference, digits),
