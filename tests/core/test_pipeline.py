@@ -10,6 +10,7 @@ from mskt.core.interfaces import Region, Segmenter, Tags
 from mskt.core.pipeline import segment_case
 from mskt.core.resample import resample_image, working_grid
 from mskt.core.sweeps import axial_slabs
+from mskt.core.viewcheck import Stack
 from mskt.core.volume import Volume
 from mskt.plugins.uncertainty.estimators import DeterministicEstimator, McDropoutEstimator
 
@@ -135,3 +136,23 @@ def test_what_may_lie_beyond_the_grid_of_a_segmenter_is_truncated_not_absent():
     assert ("prepare", 0.5) in heard
     whole = segment_case(image, ByIntensity(), DeterministicEstimator())
     assert (psoas, "both") not in whole.truncated
+
+
+def test_what_only_its_margin_shows_is_truncated_not_absent():
+    """A region check that lets a structure in at the end of the scan only: it may lie beyond."""
+    names = label_set("msk22")
+    sacrum, gracilis, pectineus = (names[n].index for n in ("sacrum", "gracilis", "pectineus"))
+
+    class Leveled(ByIntensity):
+        def prepare(self, image):
+            (work,) = super().prepare(image)
+            allowed = np.ones((work.data.shape[2], 23), bool)
+            allowed[:, sacrum] = False
+            allowed[4:, gracilis] = False  # the lowest 12 mm
+            allowed[[0, -1], pectineus] = False  # wholly in view: it should have been found
+            return (Stack(work.data, work.affine, permitted=allowed),)
+
+    result = segment_case(scan(affine((1, 1, 1))), Leveled(), DeterministicEstimator())
+    for index in (sacrum, gracilis):
+        assert (index, "both") in result.truncated
+    assert {index for index, _ in result.truncated} == {FEMUR, sacrum, gracilis}

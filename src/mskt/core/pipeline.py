@@ -6,7 +6,7 @@ load → draw → reduce → label → assess → report; loading, assessment an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from mskt.core.interfaces import (
 )
 from mskt.core.postprocess import cut_by_grid, ends_inside, truncated, without_voxels
 from mskt.core.postprocess import keep_largest as keep_largest_components
+from mskt.core.regions import MARGIN_MM
 from mskt.core.sides import separate_sides
 from mskt.core.volume import Labels, Volume
 
@@ -51,7 +52,8 @@ class CaseResult:
         measure, unit: what the uncertainty is.
         truncated: (index, side) of structures that touch the border of the field of view: of the
             image, or of a working grid that ends inside the body; and of those that were not found
-            where a working grid ends so, since they may lie beyond.
+            where a working grid ends so, or of which the region check sees no more than the margin,
+            since they may lie beyond.
         seconds: wall time by stage.
         removed: voxels taken away from each structure as not belonging to its largest component.
         structurewise: doubt about structures and the spread of the draws.
@@ -162,7 +164,8 @@ def segment_case(
     tell("post-process", 0.0)
     with clock.stage("post-process"):
         ends = [end for work in works for end in ends_inside(work, image)]
-        final = _post_process(output.labels, image, segmenter.label_set, ends, keep_largest)
+        beyond = _beyond(works, segmenter.label_set)
+        final = _post_process(output.labels, image, segmenter.label_set, ends, beyond, keep_largest)
     with clock.stage("record"):
         structures = structurewise(recorders, output.labels, final.sides, image.grid)
     return CaseResult(
@@ -227,15 +230,41 @@ def _post_process(
     image: Volume,
     label_set: LabelSet,
     ends: Sequence[NDArray[np.int64]],
+    beyond: Set[int],
     keep_largest: bool,
 ) -> _Final:
     """Sides, largest components (taken away in place), and what the fields of view cut."""
     sides = separate_sides(labels, image.grid, label_set)
     removed = keep_largest_components(labels, sides, label_set) if keep_largest else {}
     cut = truncated(labels, sides, label_set) | cut_by_grid(labels, sides, label_set, ends)
-    if ends:  # what was not found may lie beyond
-        cut |= without_voxels(labels, sides, label_set)
+    if ends or beyond:  # what was not found may lie beyond
+        absent = without_voxels(labels, sides, label_set)
+        cut |= {(index, side) for index, side in absent if ends or index in beyond}
     return _Final(sides, removed, frozenset(cut))
+
+
+def _beyond(works: Sequence[Volume], label_set: LabelSet) -> Set[int]:
+    """Structures of which the region check sees no more than the margin of their extent.
+
+    They may lie above or below the scan: not to find them is no failure.
+    """
+    found = set()
+    for structure in label_set.structures:
+        if works and all(_margin_only(work, structure.index) for work in works):
+            found.add(structure.index)
+    return found
+
+
+def _margin_only(work: Volume, index: int) -> bool:
+    """A class may be in no slice, or in no more than a margin at an end of a longer scan."""
+    allowed: NDArray[np.bool_] | None = getattr(work, "permitted", None)
+    if allowed is None:
+        return False
+    rows, count = np.flatnonzero(allowed[:, index]), len(allowed)
+    if not len(rows):
+        return True
+    at_end = rows[0] == 0 or rows[-1] == count - 1
+    return bool(at_end and len(rows) < count and len(rows) * work.spacing_mm[2] <= MARGIN_MM)
 
 
 def _prepared(segmenter: Segmenter, image: Volume, tell: Progress) -> Sequence[Volume]:
