@@ -7,7 +7,7 @@ entropy in nats. Each is 0 where all draws name one class with certainty.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -83,7 +83,7 @@ class Accumulator:
         variance = torch.empty(0)
         if self._squares:
             variance = (self._sum_squares / self.count).addcmul_(mean, mean, value=-1).clamp_(min=0)
-        return mean, _measure(measure, mean, variance, self._sum_entropy / self.count)
+        return mean, _measure(measure, mean, variance, self._sum_entropy / self.count, {})
 
     def result(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean probabilities ``(C, …)`` and each measure ``(…)``; the accumulator is used up."""
@@ -94,10 +94,17 @@ class Accumulator:
             variance = self._sum_squares.div_(self.count)
             variance = variance.addcmul_(mean, mean, value=-1).clamp_(min=0)
         expected = self._sum_entropy.div_(self.count)
-        return mean, {name: _measure(name, mean, variance, expected) for name in self.measures}
+        known = {} if "entropy" not in self.measures else {"entropy": entropy(mean)}
+        return mean, {
+            name: known[name] if name in known else _measure(name, mean, variance, expected, known)
+            for name in self.measures
+        }
 
 
-def _measure(name: str, mean: Tensor, variance: Tensor, expected: Tensor) -> Tensor:
+def _measure(
+    name: str, mean: Tensor, variance: Tensor, expected: Tensor, known: Mapping[str, Tensor]
+) -> Tensor:
+    """One measure; what is known already is not computed again."""
     if name == "variance":
         return variance.mean(0)
     if name == "variance_sum":
@@ -107,7 +114,8 @@ def _measure(name: str, mean: Tensor, variance: Tensor, expected: Tensor) -> Ten
     if name == "expected_entropy":
         return expected
     if name == "mutual_information":
-        return (entropy(mean) - expected).clamp_(min=0)
+        total = known["entropy"] if "entropy" in known else entropy(mean)
+        return (total - expected).clamp_(min=0)
     if name == "max_softmax":
         return (1 - mean.amax(0)).clamp_(min=0)
     best = mean.topk(min(2, len(mean)), dim=0).values
