@@ -18,7 +18,7 @@ from unittest import mock
 import numpy as np
 from torch import Tensor
 
-from mskt.core import structurewise
+from mskt.core import recorder
 from mskt.core.interfaces import Estimate, Region, Segmenter
 from mskt.core.pipeline import segment_case
 from mskt.core.registry import registry
@@ -26,7 +26,7 @@ from mskt.core.volume import Volume
 from mskt.synthesis.phantom import make_phantom
 
 
-class Nothing(structurewise.Recorder):
+class Nothing(recorder.Recorder):
     """A recorder that notes nothing."""
 
     def watched(self, region: Region, draws: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -42,7 +42,7 @@ def once(image: Volume, segmenter: Segmenter, measures: str, bare: bool) -> tupl
     estimator = registry().get("uncertainty", "mcdropout", measures=measures)
     wall, cpu = time.perf_counter(), time.process_time()
     if bare:
-        with mock.patch.object(structurewise, "Recorder", Nothing):
+        with mock.patch.object(recorder, "Recorder", Nothing):
             segment_case(image, segmenter, estimator)
     else:
         segment_case(image, segmenter, estimator)

@@ -200,7 +200,8 @@ def test_what_one_pass_cannot_say_is_undefined_and_intervals_enclose_the_value()
     import torch
 
     from mskt.core.interfaces import Estimate, Region
-    from mskt.core.structurewise import Recorder, structurewise
+    from mskt.core.recorder import Recorder
+    from mskt.core.structurewise import structurewise
 
     shape = (6, 6, 6)
     labels = np.zeros(shape, np.uint8)

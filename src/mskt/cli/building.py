@@ -130,7 +130,7 @@ def _segmenter(
     options: RunOptions, plugins: Registry, device: str, asked: dict[str, str]
 ) -> Segmenter:
     members = list(_members(options))
-    built = []
+    built: list[tuple[str, Segmenter]] = []
     for name, weights in members:
         chosen = {**options.segmenter_options, **weights, **_asked(name, options, plugins, asked)}
         known = _parameters(plugins, "segmenter", name)
@@ -142,7 +142,7 @@ def _segmenter(
         spoken = " ".join([name, *(Path(one).stem for one in weights.values())])
         built.append((spoken, plugins.get("segmenter", name, **chosen)))
     if len(built) == 1:
-        return built[0][1]  # type: ignore[no-any-return]
+        return built[0][1]
     from mskt.core.ensemble import Ensemble
 
     return Ensemble(built)

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mskt.core.backproject import Output
-    from mskt.core.structurewise import Recorder, Structurewise
+    from mskt.core.recorder import Recorder
+    from mskt.core.structurewise import Structurewise
 
 Progress = Callable[[str, float], None]
 """Called with the name of the stage and the part of it that is done, 0 … 1."""
@@ -196,7 +197,7 @@ def _segment_grid(
 ) -> Recorder:
     """One working grid, region by region: draw, reduce, bring back, remember what is asked later."""
     from mskt.core.backproject import projector
-    from mskt.core.structurewise import Recorder
+    from mskt.core.recorder import Recorder
 
     wanted = wanted_draws(segmenter, estimator)
     target = projector(output, work.grid, len(segmenter.labels))
