@@ -186,6 +186,7 @@ def test_split_sides(scan, tmp_path):
         (["--segmenter", "fakke"], "Did you mean 'fake'?"),
         (["--uncertainty", "mcdropuot"], "Did you mean 'mcdropout'"),
         (["--backbone", "resnet18"], "It takes: device, weights, pause, refuse_below"),
+        (["--precision", "bfloat16"], "It takes: device, weights, pause, refuse_below"),
         (["--fast", "-u", "deterministic"], "has no quicker way"),
         (["--uncertainty", "deterministic"], "has no option 'samples'"),
         (["--option", "pause"], "is no NAME=VALUE"),

@@ -47,20 +47,26 @@ def _root(
 
 
 def _register() -> None:
+    from mskt.cli.benchmark import benchmark_command
     from mskt.cli.calibrate import calibrate_command
     from mskt.cli.doctor import doctor_command
     from mskt.cli.evaluate import evaluate_command
     from mskt.cli.models import models_app
     from mskt.cli.phantom import phantom_command
     from mskt.cli.plugins import plugins_app
+    from mskt.cli.report import report_command
+    from mskt.cli.reproduce import reproduce_command
     from mskt.cli.run import run_command
     from mskt.cli.stats import stats_app
     from mskt.cli.train import train_command
 
     app.command("run")(run_command)
     app.command("evaluate")(evaluate_command)
+    app.command("benchmark")(benchmark_command)
     app.command("calibrate")(calibrate_command)
+    app.command("report")(report_command)
     app.add_typer(stats_app, name="stats", short_help="Statistics on results tables.")
+    app.command("reproduce")(reproduce_command)
     app.command("phantom")(phantom_command)
     app.command("train")(train_command)
     app.add_typer(models_app, name="models", short_help="Trained weights: list, describe, verify.")

@@ -49,18 +49,18 @@ def stderr(quiet: bool = False) -> Console:
     """For progress and remarks."""
     from rich.console import Console
 
-    console = Console(stderr=True, quiet=quiet)
+    console = Console(stderr=True, quiet=quiet, emoji=False)
     if console.is_terminal:
         return console
-    return Console(stderr=True, quiet=quiet, width=_FILE_WIDTH)
+    return Console(stderr=True, quiet=quiet, width=_FILE_WIDTH, emoji=False)
 
 
 def stdout() -> Console:
     """For results; in a file or pipe wide enough for every table."""
     from rich.console import Console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=_FILE_WIDTH)
+    console = Console(emoji=False)
+    return console if console.is_terminal else Console(width=_FILE_WIDTH, emoji=False)
 
 
 def print_json(content: Any) -> None:

@@ -38,6 +38,7 @@ class RunOptions:
     fast: bool | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
+    precision: str | None = None
     threads: int | None = None
     label_set: str | None = None
     roi_subset: tuple[str, ...] | None = None
@@ -49,6 +50,7 @@ class RunOptions:
     overwrite: bool = False
     num_parts: int = 1
     part_id: int = 0
+    report: bool = False
     json: bool = False
     quiet: bool = False
     verbose: bool = False
@@ -85,7 +87,11 @@ class RunOptions:
     @property
     def segmenter_options(self) -> dict[str, Any]:
         """What the segmenter's factory gets, as far as it was given."""
-        named = {"weights": self.weights, "backbone": self.backbone}
+        named = {
+            "weights": self.weights,
+            "backbone": self.backbone,
+            "precision": self.precision,
+        }
         return {**{key: value for key, value in named.items() if value is not None}, **self.extra}
 
     @property
@@ -131,6 +137,8 @@ class RunOptions:
             "series": self.series,
             "allow": sorted(self.allow),
             "height_m": self.height_m,
+            # Like a calibration it has no entry if it is not given: older runs can be resumed.
+            **({} if self.precision is None else {"precision": self.precision}),
             **(calibration or {}),
         }
 

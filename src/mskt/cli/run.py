@@ -174,6 +174,14 @@ def run_command(
             help="auto takes a GPU if there is one; any other name is taken at its word.",
         ),
     ] = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|float32|bfloat16",
+            rich_help_panel=_HOW,
+            help="Of the network; auto takes bfloat16 where the processor is faster in it.",
+        ),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(min=1, rich_help_panel=_HOW, help="CPU threads; all cores by default."),
@@ -198,6 +206,14 @@ def run_command(
             "--split-sides",
             rich_help_panel=_OUT,
             help="Left structures get labels of their own: the index + 100.",
+        ),
+    ] = False,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            rich_help_panel=_OUT,
+            help="Also report.html: slices to scroll, surfaces, histograms, in one file.",
         ),
     ] = False,
     json_output: Annotated[
@@ -245,7 +261,7 @@ def run_command(
 
     Writes for each case, in DIR/CASE: the label map, the uncertainty map, results.csv,
     statistics.json, preview.png and run.json; and over all cases DIR/results.csv and DIR/cases.tsv.
-    With --calibration also flags.tsv.
+    With --calibration also flags.tsv, with --report also report.html.
     """
     from mskt.cli.options import RunOptions, parse_extra, parse_samples
     from mskt.cli.runner import run
@@ -268,6 +284,7 @@ def run_command(
             fast=fast or None,
             extra=parse_extra(settings or []),
             device=device,
+            precision=precision,
             threads=threads,
             label_set=label_set,
             roi_subset=_names(roi_subset),
@@ -279,6 +296,7 @@ def run_command(
             overwrite=overwrite,
             num_parts=num_parts,
             part_id=part_id,
+            report=report,
             json=json_output,
             quiet=quiet,
             verbose=verbose,

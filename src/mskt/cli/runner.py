@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from mskt.cli.ahead import ReadAhead
 from mskt.cli.building import Model, load_model, providers
 from mskt.cli.console import INTERRUPTED, SOME_FAILED, Reporter, print_json, stderr
 from mskt.cli.options import RunOptions, run_id
@@ -62,8 +65,17 @@ class Engine:
     judge: Judge | None = None
 
 
-def run(options: RunOptions) -> int:
-    """Do what the call says; returns the exit code."""
+def run(
+    options: RunOptions, *, warmed_up: Callable[[], None] | None = None, warm_up: bool = True
+) -> int:
+    """Do what the call says; returns the exit code.
+
+    Args:
+        options: the call.
+        warmed_up: for whoever measures times: the first case is done once more beforehand, into a
+            folder that is thrown away, and then this is called. The results are the same.
+        warm_up: False leaves that one out.
+    """
     from mskt.cli.judging import choose
     from mskt.core import atomic
     from mskt.core.registry import registry
@@ -97,10 +109,17 @@ def run(options: RunOptions) -> int:
     if outcome.judge and outcome.judge.note:
         reporter.say(outcome.judge.note, "bold yellow")
     try:
-        with reporter.running():
-            for case_id in plan.todo:
+        todo = [sources[case_id] for case_id in plan.todo]
+        # Whoever measures wants the time of reading, not of waiting for it.
+        ahead = todo if warmed_up is None else []
+        with reporter.running(), ReadAhead(ahead) as images:
+            if warmed_up is not None and engine is not None:
+                if warm_up:
+                    _warm_up(todo[0], images, options, engine)
+                warmed_up()
+            for source in todo:
                 assert engine is not None
-                _one(sources[case_id], options, engine, outcome, reporter)
+                _one(source, images, options, engine, outcome, reporter)
     except KeyboardInterrupt:
         stderr().print(
             f"Stopped. {len(outcome.done)} finished cases are kept; the same call with "
@@ -110,8 +129,16 @@ def run(options: RunOptions) -> int:
         return INTERRUPTED
     finally:
         collection.write_tables(options.out)
+        if options.report:
+            _write_cohort_page(options)
     _report(options, outcome)
     return SOME_FAILED if outcome.failed else 0
+
+
+def _write_cohort_page(options: RunOptions) -> None:
+    from mskt.report.page.pages import write_cohort_page
+
+    write_cohort_page(options.out)
 
 
 def _build(
@@ -135,8 +162,20 @@ def _build(
     )
 
 
+def _warm_up(source: Source, images: ReadAhead, options: RunOptions, engine: Engine) -> None:
+    """What is slow only once (caches, kernels, lazily read files) is done before times count."""
+    with TemporaryDirectory(prefix="mskt-warm-up-") as folder:
+        elsewhere = replace(options, out=Path(folder))
+        _one(source, images, elsewhere, engine, Outcome(), Reporter(1, quiet=True))
+
+
 def _one(
-    source: Source, options: RunOptions, engine: Engine, outcome: Outcome, reporter: Reporter
+    source: Source,
+    images: ReadAhead,
+    options: RunOptions,
+    engine: Engine,
+    outcome: Outcome,
+    reporter: Reporter,
 ) -> None:
     """One case; what goes wrong with it is written down, and the run goes on."""
     from mskt.report.outputs import CaseFolder
@@ -145,7 +184,7 @@ def _one(
     folder = CaseFolder(options.out, source.case_id)
     folder.begin()
     try:
-        records, flags = _Case(source, options, engine, reporter).do()
+        records, flags = _Case(source, images, options, engine, reporter).do()
     except OutputError:
         raise  # the next case could not be written either
     except Exception as error:
@@ -178,9 +217,15 @@ class _Case:
     """The stages of one case, each timed."""
 
     def __init__(
-        self, source: Source, options: RunOptions, engine: Engine, reporter: Reporter
+        self,
+        source: Source,
+        images: ReadAhead,
+        options: RunOptions,
+        engine: Engine,
+        reporter: Reporter,
     ) -> None:
         self._source = source
+        self._images = images
         self._options = options
         self._engine = engine
         self._reporter = reporter
@@ -195,7 +240,7 @@ class _Case:
 
         begin = time.perf_counter()
         with self._stage("load"):
-            image = self._source.load()
+            image = self._images.load(self._source)
         # A segmenter that looks things up for a case (``precomputed``) knows it by this.
         image = replace(image, source={**image.source, "case_id": self._source.case_id})
         if self._options.height_m is not None:
@@ -327,6 +372,20 @@ class _Case:
         checksum = self._source.checksum()
         self._seconds["total"] = time.perf_counter() - begin
         folder.finish(self._run_json(image, result, checksum))
+        if self._options.report:
+            self._write_page(image)
+
+    def _write_page(self, image: Volume) -> None:
+        """After ``run.json``, which it shows; without it the case is done all the same."""
+        from mskt.report.page.pages import write_case_page
+
+        self._tell("report", 0.0)
+        try:
+            write_case_page(self._options.out, self._source.case_id, image)
+        except OutputError:
+            raise
+        except MsktError as error:
+            self._reporter.say(f"{self._source.case_id}: no report.html: {error}", "yellow")
 
     def _caption(self, flags: list[FlagRow]) -> Any:
         from mskt.report.flagged import remarks
@@ -424,4 +483,4 @@ def _report(options: RunOptions, outcome: Outcome) -> None:
     elif not options.quiet:
         from mskt.cli.tables import print_summary
 
-        print_summary(options.out, outcome, everything=options.verbose)
+        print_summary(options.out, outcome, everything=options.verbose, report=options.report)

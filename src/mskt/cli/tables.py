@@ -28,7 +28,7 @@ NOTE = (
 )
 
 
-def print_summary(out: Path, outcome: Outcome, *, everything: bool) -> None:
+def print_summary(out: Path, outcome: Outcome, *, everything: bool, report: bool = False) -> None:
     """Tables of the cases, what failed, and where the files are."""
     console = stdout()
     shown = list(outcome.done.items())
@@ -57,7 +57,7 @@ def print_summary(out: Path, outcome: Outcome, *, everything: bool) -> None:
             markup=False,
             soft_wrap=True,
         )
-    _where(console, out, outcome)
+    _where(console, out, outcome, report=report)
 
 
 def _tell_judgement(
@@ -84,12 +84,15 @@ def _tell_judgement(
     )
 
 
-def _where(console: Any, out: Path, outcome: Outcome) -> None:
+def _where(console: Any, out: Path, outcome: Outcome, *, report: bool) -> None:
     first = next(iter(outcome.done), None)
     if first is not None:
         name = first if len(outcome.done) == 1 else "CASE"
+        page = f"{name}/preview.png"
+        if report:
+            page = "report.html" if len(outcome.done) > 1 else f"{name}/report.html"
         console.print(
-            f"Look at the result before you use a number: open {out}/{name}/preview.png",
+            f"Look at the result before you use a number: open {out}/{page}",
             style="bold",
             highlight=False,
             markup=False,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 RUN_SCHEMA = 1
 RUN, FAILED, RESULTS = "run.json", "failed.json", "results.csv"
-STATISTICS, PREVIEW, FLAGS = "statistics.json", "preview.png", "flags.tsv"
+STATISTICS, PREVIEW, FLAGS, REPORT = "statistics.json", "preview.png", "flags.tsv", "report.html"
 TABLE_COLUMNS = ("index", "name", "abbreviation", "side", "color", "snomed")
 
 
@@ -91,8 +91,9 @@ class CaseFolder:
         with atomic.explained(RUN):
             (self.path / RUN).unlink(missing_ok=True)
             (self.path / FAILED).unlink(missing_ok=True)
-            # Unlike the others this file is not always written anew.
+            # Unlike the others these files are not always written anew.
             (self.path / FLAGS).unlink(missing_ok=True)
+            (self.path / REPORT).unlink(missing_ok=True)
 
     def write_labels(self, labels: Labels, image: Volume, description: str) -> None:
         """The label map on the grid of ``image`` and its table."""

@@ -248,6 +248,11 @@ class _PatientOf(dict[str, str]):
     origin = ""
 
 
+def patients_of(spec: DataSpec, cases: Sequence[Case]) -> Mapping[str, str]:
+    """The patient of each case, as folds are made of them (docs/training-data.md)."""
+    return _patients(spec, cases)
+
+
 def _patients(spec: DataSpec, cases: Sequence[Case]) -> _PatientOf:
     """By table, else by BIDS' ``sub-XX``, else every case is a patient of its own: no guessing."""
     assert spec.path is not None
