@@ -3,7 +3,7 @@
     python benchmarks/shipped.py --out runs/shipped                     (call it again to go on)
 
 Two calls of ``mskt benchmark``, whose tables are in docs/benchmark-shipped.md. On phantoms:
-``unet_bayes`` with its default weights and ``multi_atlas`` with four atlases, under every estimator;
+``unet_bayes`` with its default weights and ``multi_atlas`` with three atlases, under every estimator;
 those that do not fit say so. On the Visible Human female's pelvis (where ../shared is there): the
 weights that never saw her, and the default ones, which did. Her reference is approximate
 (scripts/score_real_ct.py); what it lacks does not count.
@@ -58,12 +58,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=6, help="phantoms")
+    parser.add_argument(
+        "--samples", type=int, default=4, help="draws; 10 take an hour on two cores"
+    )
     args = parser.parse_args()
     data = args.out / "real"
     benchmark(
         "--segmenters", "unet_bayes,multi_atlas",
-        "--option", f"multi_atlas.atlases=phantom?n=4&seed={ATLAS_SEED}",
-        "--uncertainties", ESTIMATORS, "--include-truncated",
+        "--option", f"multi_atlas.atlases=phantom?n=3&seed={ATLAS_SEED}",
+        "--option", "multi_atlas.spacing_mm=4",
+        "--uncertainties", ESTIMATORS, "--samples", args.samples, "--threads", 2, "--include-truncated",
         "--data", f"phantom:db1?n={args.cases}&seed={SEED}&spacing=2,2,3",
         "--out", args.out / "phantoms", "--resume",
     )  # fmt: skip
@@ -73,7 +77,7 @@ def main() -> None:
     benchmark(
         "--segmenters", "without_her=unet_bayes,default=unet_bayes",
         "--option", "without_her.weights=unet_bayes-compact-vhf",
-        "--uncertainties", ESTIMATORS, "--include-truncated",
+        "--uncertainties", ESTIMATORS, "--samples", args.samples, "--threads", 2, "--include-truncated",
         "--data", listed(SHARED, data), "--out", args.out / "real-ct", "--resume",
     )  # fmt: skip
 

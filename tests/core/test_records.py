@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -53,6 +54,23 @@ def test_round_trip(table, rows):
             a, b = getattr(old, column), getattr(new, column)
             assert a == b or (column == "value" and math.isclose(a, b, rel_tol=1e-8))
     assert to_csv(found) == to_csv(rows), "what was read writes the same bytes"
+
+
+def test_only_the_metrics_that_are_asked_for(tmp_path):
+    other = replace(GOOD, metric="volume", value=None, status="truncated")
+    path = tmp_path / "results.csv"
+    path.write_text(to_csv([GOOD, other, GOOD]))
+    assert read_csv(path, {"dice"}) == [GOOD, GOOD]
+    assert read_csv(path, {"volume", "assd"}) == [other]
+    assert read_csv(path, ()) == []
+
+
+def test_a_line_that_is_cut_off_is_named_also_if_its_metric_is_passed_over(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text(to_csv([GOOD]) + "c,d,s\n")
+    for metrics in (None, {"volume"}):
+        with pytest.raises(InputError, match="line 3: cells are missing"):
+            read_csv(path, metrics)
 
 
 def test_header_and_line_ends():

@@ -38,8 +38,8 @@ def cohort_page(root: Path) -> str:
     table = root / RESULTS
     records = [
         record
-        for record in own_sides(read_csv(table) if table.exists() else [])
-        if record.metric in METRICS and record.case_id in runs
+        for record in own_sides(read_csv(table, METRICS) if table.exists() else [])
+        if record.case_id in runs
     ]
     judged = {name: read_flags(root / name / FLAGS) for name in runs}
     flags = {
