@@ -67,7 +67,7 @@ def main() -> None:
         "--segmenters", "unet_bayes,multi_atlas",
         "--option", f"multi_atlas.atlases=phantom?n=3&seed={ATLAS_SEED}",
         "--option", "multi_atlas.spacing_mm=4",
-        "--uncertainties", ESTIMATORS, "--samples", args.samples, "--threads", 2, "--include-truncated",
+        "--uncertainties", ESTIMATORS, "--samples", args.samples, "--threads", 1, "--include-truncated",
         "--data", f"phantom:db1?n={args.cases}&seed={SEED}&spacing=2,2,3",
         "--out", args.out / "phantoms", "--resume",
     )  # fmt: skip
@@ -77,7 +77,7 @@ def main() -> None:
     benchmark(
         "--segmenters", "without_her=unet_bayes,default=unet_bayes",
         "--option", "without_her.weights=unet_bayes-compact-vhf",
-        "--uncertainties", ESTIMATORS, "--samples", args.samples, "--threads", 2, "--include-truncated",
+        "--uncertainties", ESTIMATORS, "--samples", args.samples, "--threads", 1, "--include-truncated",
         "--data", listed(SHARED, data), "--out", args.out / "real-ct", "--resume",
     )  # fmt: skip
 

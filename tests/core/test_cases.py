@@ -358,6 +358,19 @@ def test_load_label_map(tmp_path, registry):
         )
 
 
+@pytest.mark.parametrize("place", [(0, 0, 0), (4, 4, 4), (4, 4, 3), (2, 3, 1)])
+def test_a_single_voxel_anywhere_is_found(tmp_path, registry, place):
+    """Voxels are counted eight at a time; 125 of them leave some over."""
+    data = np.zeros((5, 5, 5), np.uint8)
+    data[place] = 7
+    labels = load_label_map(save(tmp_path / "x.nii", data), PLAIN, registry)
+    assert labels.label_set.names == ("label_7",)
+    everywhere = np.full((3, 3, 3), 5, np.uint8)
+    everywhere[-1, -1, -1] = 9
+    labels = load_label_map(save(tmp_path / "y.nii", everywhere), PLAIN, registry)
+    assert labels.label_set.names == ("label_5", "label_9")
+
+
 def test_masks_per_structure(tmp_path, registry):
     folder = tmp_path / "segmentations"
     one, two = np.zeros((2, 4, 4, 4), np.uint8)

@@ -282,7 +282,7 @@ class _Pair:
         paired[[s.index for s in common.label_set.structures if s.side == "both"]] = True
         here = [_renumber(paired, labels) for labels in maps]
         sided = not any(h.any() for h in here) or any(
-            bool((s[h] != UNSIDED).any()) for s, h in zip(cropped, here, strict=True)
+            bool((h & (s != UNSIDED)).any()) for s, h in zip(cropped, here, strict=True)
         )
         return cls(
             maps,
@@ -372,14 +372,38 @@ class _Pair:
 def _renumber(
     table: NDArray[Any], labels: NDArray[np.uint8], sides: NDArray[np.uint8] | None = None
 ) -> NDArray[Any]:
-    """Look up ``table[256·side + label]`` slab by slab: NumPy turns an index into int64 first."""
+    """Look up ``table[256·side + label]`` slab by slab.
+
+    A table of bytes is applied to bytes as they are, which is several times faster than an index:
+    NumPy makes 8 bytes of each first.
+    """
     out = np.empty_like(labels, dtype=table.dtype)
-    for part in slabs(labels):
-        place = labels[part].astype(np.intp)
-        if sides is not None:
-            place += sides[part].astype(np.intp) * 256
-        out[part] = table[place]
+    parts = _in_memory_order(out, labels, *([] if sides is None else [sides]))
+    for part in slabs(parts[0]):
+        to, code, *side = (array[part] for array in parts)
+        if table.dtype.itemsize == 1:
+            to[...] = _translated(table[:256], code)
+            for which in range(1, table.size // 256 if side else 1):
+                here = side[0] == which
+                np.copyto(to, _translated(table[256 * which :][:256], code), where=here)
+        else:
+            place = code.astype(np.intp)
+            if side:
+                place += side[0].astype(np.intp) * 256
+            to[...] = table[place]
     return out
+
+
+def _in_memory_order(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
+    """The same arrays with their slowest axis first, as the first one has it."""
+    order = np.argsort([-abs(stride) for stride in arrays[0].strides], kind="stable")
+    return [array.transpose(order) for array in arrays]
+
+
+def _translated(table: NDArray[Any], labels: NDArray[np.uint8]) -> NDArray[Any]:
+    """Look up bytes in a table of 256 bytes."""
+    found = labels.tobytes().translate(table.tobytes())
+    return np.frombuffer(found, table.dtype).reshape(labels.shape)
 
 
 def _union_box(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Box:

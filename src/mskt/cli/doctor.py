@@ -60,10 +60,11 @@ def examine() -> dict[str, Any]:
         "gpu": _gpu(),
     }
     facts["plugins"], broken = _plugins()
+    facts["metrics"], unknown = _metrics()
     facts["weights"], damaged = _weights()
     facts["remarks"] = _remarks(facts)
     missing = [f"{name} is not installed" for name, v in facts["libraries"].items() if v is None]
-    facts["problems"] = [*missing, *broken, *damaged]
+    facts["problems"] = [*missing, *broken, *unknown, *damaged]
     if not facts["plugins"]["segmenter"]:
         facts["problems"].append(
             "no segmenter is installed: install mskt itself (pip install mskt)"
@@ -133,6 +134,18 @@ def _plugins() -> tuple[dict[str, Any], list[str]]:
     return usable, broken
 
 
+def _metrics() -> tuple[str, list[str]]:
+    """How metrics of large scans are computed here, and what is wrong with how it was set."""
+    from mskt.plugins.metrics import engine
+
+    numba = _version("numba")
+    try:
+        way = engine.told()
+    except MsktError as error:
+        return "unknown", [str(error).replace("\n", " ")]
+    return f"{way}, numba {numba}" if numba else way, []
+
+
 def _weights() -> tuple[dict[str, str], list[str]]:
     from mskt.core import weights
 
@@ -194,6 +207,7 @@ def _print(facts: dict[str, Any]) -> None:
         table.add_row(
             kind, ", ".join(f"{name} ({origin})" for name, origin in names.items()) or "none"
         )
+    table.add_row("metrics by", facts["metrics"])
     table.add_row("weights", ", ".join(f"{k} ({v})" for k, v in facts["weights"].items()) or "none")
     console = stdout()
     console.print(table)

@@ -254,6 +254,8 @@ def _one(
     outcome: Outcome,
 ) -> list[Record]:
     """Read, measure and write one case."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from mskt.analysis.aggregates import diagonal_mm
     from mskt.analysis.assessment import Keys, assess
     from mskt.analysis.evaluation import compare, on_grid, separate_both
@@ -263,8 +265,10 @@ def _one(
     from mskt.core.postprocess import truncated
     from mskt.core.records import to_csv
 
-    prediction = _labels(found.prediction, names[0], plugins)
-    reference = _labels(found.reference, names[1] or names[0], plugins)
+    with ThreadPoolExecutor(max_workers=1) as other:  # unpacking leaves the interpreter free
+        coming = other.submit(_labels, found.reference, names[1] or names[0], plugins)
+        prediction = _labels(found.prediction, names[0], plugins)
+        reference = coming.result()
     if options.resample and not prediction.grid.same_as(reference.grid):
         prediction = on_grid(prediction, reference.grid)
         outcome.notes.append(f"{found.case_id}: prediction resampled to the reference's grid")

@@ -15,7 +15,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import ndimage
+from scipy.special import stdtrit
 
 from mskt.core.foreground import foreground_box
 from mskt.core.recorder import CELL, DISAGREED, SCALE, Recorder
@@ -108,7 +109,7 @@ class Structurewise:
 
     def half_width(self, level: float = 0.95) -> float:
         """Standard deviations from the middle to the end of a t interval for one further draw."""
-        return float(stats.t.ppf(0.5 + level / 2, self.draws - 1)) if self.draws > 1 else np.nan
+        return float(stdtrit(self.draws - 1, 0.5 + level / 2)) if self.draws > 1 else np.nan
 
     def _pairwise(self, index: int, codes: Sequence[int]) -> float | None:
         volumes = self.volumes[index, codes].sum(axis=0)
