@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from mskt.analysis.reproduction.sarcopenia import group_of
 from mskt.analysis.reproduction.uncertainty import ellipse
 from mskt.analysis.reproduction.values import ALL, BONES, MUSCLES, members, values_of
 from mskt.core.errors import InputError, MsktError, UsageError
-from mskt.core.records import Record, to_csv
+from mskt.core.records import Record, read_csv, to_csv
 from mskt.report.reproduction import reproduce
 from mskt.report.reproduction.api import Settings
 
@@ -396,3 +397,20 @@ def test_the_mark_of_phantoms_is_that_of_the_runs():
     from mskt.cli.sources import SYNTHETIC_MARK
 
     assert SYNTHETIC == SYNTHETIC_MARK
+
+
+def test_planes_leave_out_what_one_label_set_does_not_have(tmp_path):
+    """The mean over all structures would otherwise be over others for each network."""
+    one = write_results(tmp_path / "one", "unet2d")
+    two = write_results(tmp_path / "two", "unet25d", seed=1)
+    table = two / "results.csv"
+    rows = [
+        replace(row, value=None, status="not_in_label_set") if row.structure == "femur" else row
+        for row in read_csv(table)
+    ]
+    table.write_text(to_csv(rows))
+    found = reproduce("planes", {"2-D": one, "2.5-D": two}, tmp_path / "out").findings
+    shown = {(row["model"], row["structure"]) for row in found.tables[0].rows}
+    names = {structure for model, structure in shown if model == "2-D"}
+    assert "femur" not in names and "gracilis" in names
+    assert names == {structure for model, structure in shown if model == "2.5-D"}

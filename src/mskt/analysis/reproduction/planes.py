@@ -80,7 +80,12 @@ def _common(models: Sequence[Model]) -> list[Model]:
             "Give the results of 2-D, 2.5-D and 3-D networks on the same cases.",
         )
     keys = [
-        {(r.case_id, r.structure) for r in model.records if r.metric == "dice"} for model in models
+        {
+            (r.case_id, r.structure)
+            for r in model.records
+            if r.metric == "dice" and r.status != "not_in_label_set"
+        }
+        for model in models
     ]
     both = set.intersection(*keys)
     if not both:
