@@ -213,6 +213,19 @@ def test_external_tools_that_fail_say_so_with_what_they_said(legs, tmp_path):
     assert "What is missing" in (tmp_path / "bench" / "benchmark.html").read_text()
 
 
+def test_a_reference_in_another_space_is_named(legs, tmp_path):
+    path = legs / "labelsTr" / "leg1.nii.gz"
+    image = nib.load(path)
+    affine = image.affine.copy()
+    affine[2, 3] += 500
+    nib.Nifti1Image(np.asarray(image.dataobj), affine).to_filename(path)
+    found = benchmark(call(legs, tmp_path / "bench"))
+    (note,) = [note for note in found["notes"] if "not evaluated" in note]
+    assert "case leg1" in note and "another grid" in note
+    assert found["cells"][0]["status"] == "done"
+    assert "another grid" in (tmp_path / "bench" / "benchmark.md").read_text()
+
+
 def test_one_case_is_shown_and_not_ranked_against_anybody(tmp_path):
     legs = make_legs(tmp_path / "one", (24,))
     found = benchmark(call(legs, tmp_path / "bench", uncertainties=("deterministic", "mcdropout")))

@@ -277,6 +277,7 @@ class _Case:
 
     def _assess(self, image: Volume, labels: Labels, result: CaseResult) -> list[Record]:
         from mskt.analysis.assessment import Doubt, Keys, assess
+        from mskt.report.outputs import NOT_EVALUATED
 
         keys = Keys(
             self._source.case_id,
@@ -306,7 +307,7 @@ class _Case:
             return records + self._evaluate(image, labels, result, keys)
         except MsktError as error:
             # The segmentation stands; only the comparison is missing, and the user is told.
-            self._note(f"not evaluated: {error}")
+            self._note(f"{NOT_EVALUATED}: {error}")
             return records
 
     def _evaluate(

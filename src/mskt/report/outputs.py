@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 RUN_SCHEMA = 1
 RUN, FAILED, RESULTS = "run.json", "failed.json", "results.csv"
 STATISTICS, PREVIEW, FLAGS, REPORT = "statistics.json", "preview.png", "flags.tsv", "report.html"
+NOT_EVALUATED = "not evaluated"
+"""What a remark in ``run.json`` begins with if a case could not be compared with its reference."""
 TABLE_COLUMNS = ("index", "name", "abbreviation", "side", "color", "snomed")
 
 

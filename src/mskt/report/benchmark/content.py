@@ -13,6 +13,7 @@ from mskt.analysis.benchmarking.timing import Timing, timing, timing_from_outsid
 from mskt.analysis.failure import Score
 from mskt.analysis.statistics.methods import Method, methods_of
 from mskt.report.benchmark.cells import CellResult
+from mskt.report.outputs import NOT_EVALUATED
 
 SCHEMA = 1
 DICE, ASSD = "dice", "assd"
@@ -226,6 +227,13 @@ def _notes(
         notes += [
             f"Not ranked by {metric}: {labels[k]}: {why}." for k, why in found.left_out.items()
         ]
+    notes += [
+        f"{one.label}, case {case}: {note}"
+        for one in results
+        for case, run in one.runs.items()
+        for note in run.get("notes", ())
+        if note.startswith(NOT_EVALUATED)
+    ]
     missed = [f"{labels[p.name]} {p.missed}" for p in dice.places if p.missed]
     if missed:
         notes.append(
