@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mskt.cli.options import parse_extra
+from mskt.cli.options import not_both, parse_extra
 from mskt.core.anatomy import suggestion
 from mskt.core.errors import UsageError
 
@@ -102,12 +102,7 @@ class BenchmarkOptions:
         Raises:
             UsageError: with what to leave out.
         """
-        if self.resume and self.overwrite:
-            raise UsageError(
-                "--resume and --overwrite",
-                "contradict each other.",
-                "--resume keeps finished cases, --overwrite computes them again.",
-            )
+        not_both(resume=self.resume, overwrite=self.overwrite)
         if not self.segmenters and not self.external:
             raise UsageError(
                 "--segmenters", "names nobody.", "Name segmenters with commas between."

@@ -12,6 +12,20 @@ from typing import Any
 from mskt.core.errors import UsageError
 
 
+def not_both(*, resume: bool, overwrite: bool) -> None:
+    """Refuse a call that keeps finished cases and computes them again.
+
+    Raises:
+        UsageError: both are asked for.
+    """
+    if resume and overwrite:
+        raise UsageError(
+            "--resume and --overwrite",
+            "contradict each other.",
+            "--resume keeps finished cases, --overwrite computes them again.",
+        )
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """The call. None means: not given, the plugin's own default holds.
@@ -61,12 +75,7 @@ class RunOptions:
         Raises:
             UsageError: with what to leave out.
         """
-        if self.resume and self.overwrite:
-            raise UsageError(
-                "--resume and --overwrite",
-                "contradict each other.",
-                "--resume keeps finished cases, --overwrite computes them again.",
-            )
+        not_both(resume=self.resume, overwrite=self.overwrite)
         if self.part_id >= self.num_parts:
             raise UsageError(
                 "--part-id",
