@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=6, help="phantoms")
     parser.add_argument(
-        "--samples", type=int, default=4, help="draws; 10 take an hour on two cores"
+        "--samples", type=int, default=4, help="draws; the papers use 10"
     )
     args = parser.parse_args()
     data = args.out / "real"
