@@ -59,9 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=6, help="phantoms")
-    parser.add_argument(
-        "--samples", type=int, default=4, help="draws; the papers use 10"
-    )
+    parser.add_argument("--samples", type=int, default=4, help="draws; the papers use 10")
     args = parser.parse_args()
     data = args.out / "real"
     benchmark(
