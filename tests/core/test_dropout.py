@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mskt.core.dropout import Draw, McDropout, number_sites, sampling
+from mskt.core.dropout import Draw, McDropout, number_sites, random_words, sampling
+from mskt.core.seeding import random_words as numpy_words
 
 
 def network(p=0.5) -> nn.Module:
@@ -77,3 +78,19 @@ def test_wrong_number_of_draws_is_refused():
 def test_impossible_probability_is_refused():
     with pytest.raises(ValueError, match="not in"):
         McDropout(1.0)
+
+
+@pytest.mark.parametrize("start", [0, 1, 2**63 - 1, 2**63, 2**64 - 1])
+def test_another_device_makes_the_same_words(start):
+    there = random_words(100, [start], torch.device("cpu"))
+    assert (there[0].numpy().view("uint64") == numpy_words(100, start)).all()
+
+
+@pytest.mark.parametrize("p", [0.5, 0.2])
+@pytest.mark.parametrize("shape", [(5, 7, 3), (1, 1, 1), (8, 16, 16), (3, 4, 5, 2)])
+def test_masks_made_on_another_device_are_the_same(p, shape):
+    module, draws = McDropout(p).eval(), [Draw(3, 0, 2), Draw(3, -1, 2), Draw(3, 1, 2)]
+    x = torch.ones(3, *shape)
+    with sampling(draws):
+        here = module(x)
+    assert torch.equal(module._masks_there(draws, x), here)

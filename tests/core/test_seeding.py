@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mskt.core.seeding import generator, key, random_bytes
+from mskt.core.seeding import generator, key, random_bytes, random_words
 
 FEW = settings(max_examples=30, deadline=None)
 part_lists = st.lists(st.integers(-(2**70), 2**70) | st.text(max_size=6), min_size=1, max_size=4)
@@ -72,3 +72,9 @@ def test_another_process_gets_the_same_numbers():
     code = "from mskt.core.seeding import key, random_bytes as r; print(key(1, 'a'), r(9, 1, 'a').tolist())"
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert there.stdout.strip() == f"{key(1, 'a')} {random_bytes(9, 1, 'a').tolist()}"
+
+
+def test_words_are_those_of_the_published_generator():
+    # First outputs of SplitMix64 for the seeds 0 and 1234567, as other libraries have them.
+    assert random_words(1, 0).tolist() == [0xE220A8397B1DCDAF]
+    assert random_words(2, 1234567).tolist() == [6457827717110365317, 3203168211198807973]

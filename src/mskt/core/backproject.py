@@ -7,6 +7,7 @@ against each other, the probabilities of the (coarse) working grid are kept unti
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -16,9 +17,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from mskt.core.interfaces import Estimate, Region
-from mskt.core.resample import axis_coordinates, interpolation_matrix, parallel
+from mskt.core.resample import axis_coordinates, parallel
 from mskt.core.volume import Grid, to_canonical
 
+MIXED = 255
+"""Not a class: there are at most 255, background included."""
 CHUNK_BYTES = 64e6
 """Memory for the part of the output that is sampled at a time."""
 
@@ -33,8 +36,9 @@ class Output:
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
-        self.labels = np.zeros(grid.shape, np.uint8)
-        self.uncertainty = np.zeros(grid.shape, np.float32)
+        # Slice by slice, as they are computed and as files have them.
+        self.labels = np.zeros(grid.shape, np.uint8, order="F")
+        self.uncertainty = np.zeros(grid.shape, np.float32, order="F")
 
 
 class Projector(Protocol):
@@ -54,38 +58,119 @@ def projector(output: Output, working: Grid, classes: int) -> Projector:
     return _GeneralProjector(output, working, classes)
 
 
+@dataclass(frozen=True)
+class _Taps:
+    """The output voxels along one axis, each between two voxels of the working grid.
+
+    Attributes:
+        low, high: the two.
+        share: of ``high``, 0 … 1.
+        known: which output voxels lie inside the working grid.
+    """
+
+    low: Tensor
+    high: Tensor
+    share: Tensor
+    known: Tensor
+
+    @classmethod
+    def of(cls, places: NDArray[np.float64], length: int) -> _Taps:
+        """Taps at fractional indices into an axis of ``length`` voxels."""
+        inner = np.clip(places, 0, length - 1)
+        low = np.floor(inner).astype(np.int64)
+        return cls(
+            torch.from_numpy(low),
+            torch.from_numpy(np.minimum(low + 1, length - 1)),
+            torch.from_numpy((inner - low).astype(np.float32)),
+            torch.from_numpy((places > -0.5 - 1e-6) & (places < length - 0.5 + 1e-6)),
+        )
+
+    def to(self, device: torch.device) -> _Taps:
+        """The same on a device."""
+        return _Taps(*(getattr(self, one.name).to(device) for one in fields(self)))
+
+    def between(self, values: Tensor) -> Tensor:
+        """Interpolate the rows of ``values``; 0 outside the working grid."""
+        low, high = values.index_select(0, self.low), values.index_select(0, self.high)
+        found = low.lerp_(high, self.share[:, None])
+        return found.mul_(self.known[:, None])
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """A slice of the working grid, or several.
+
+    Attributes:
+        table: probabilities, classes last.
+        winner: uint8, the most probable class.
+        uncertainty: float32.
+    """
+
+    table: Tensor
+    winner: Tensor
+    uncertainty: Tensor
+
+    def slice(self, n: int) -> _Plane:
+        """Slice ``n`` of several; its table is ``(rows · columns, classes)``."""
+        return _Plane(self.table[n].flatten(0, 1), self.winner[n], self.uncertainty[n])
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two neighbouring slices of the working grid.
+
+    Attributes:
+        table: of both, one below the other.
+        cells: the class of each cell of eight voxels of which all name it; else :data:`MIXED`.
+        below, above: uncertainty.
+    """
+
+    table: Tensor
+    cells: Tensor
+    below: Tensor
+    above: Tensor
+
+
 class _ParallelProjector:
-    """Streams: holds the slab that comes in and the last slice of the one before."""
+    """Streams: holds the slab that comes in and the last slice of the one before.
+
+    Where all eight voxels around a place name one class, so does what is interpolated between them:
+    a weighted mean keeps the order. Only at the other places, a tenth or less, probabilities are
+    interpolated. All is computed where the estimates are, and the label map alone is fetched.
+    """
 
     def __init__(self, output: Output, working: Grid, classes: int) -> None:
         canonical = output.grid.canonical()
         self._labels = to_canonical(output.labels, output.grid)
         self._uncertainty = to_canonical(output.uncertainty, output.grid)
         along = axis_coordinates(canonical, working)
-        self._rows, self._columns = (
-            torch.from_numpy(interpolation_matrix(along[a], working.shape[a], widen=False))
-            for a in (0, 1)
-        )
+        self._rows, self._columns = (_Taps.of(along[a], working.shape[a]) for a in (0, 1))
         self._heights = along[2]
         self._working = working
         self._classes = classes
-        self._slab: tuple[int, int, Tensor, Tensor] | None = None
-        self._previous: tuple[Tensor, Tensor] | None = None
+        self._slab: tuple[int, int, _Plane] | None = None
+        self._previous: _Plane | None = None
 
     def add(self, region: Region, estimate: Estimate) -> None:
+        device = estimate.probabilities.device
         if self._slab is None or self._slab[0] != region.start[2]:
             self._flush(last=False)
             i, j, _ = self._working.shape
             depth = region.shape[2]
-            self._slab = (
-                region.start[2],
-                region.stop[2],
-                torch.zeros((self._classes, i, j, depth)),
-                torch.zeros((i, j, depth)),
+            planes = _Plane(
+                torch.zeros((depth, i, j, self._classes), device=device),
+                torch.zeros((depth, i, j), dtype=torch.uint8, device=device),
+                torch.zeros((depth, i, j), device=device),
             )
-        rows, columns, _ = region.slices
-        self._slab[2][:, rows, columns] = estimate.probabilities.float().cpu()
-        self._slab[3][rows, columns] = estimate.uncertainty.float().cpu()
+            self._slab = (region.start[2], region.stop[2], planes)
+            self._rows, self._columns = self._rows.to(device), self._columns.to(device)
+        part = (slice(None), *region.slices[:2])
+        probabilities, planes = estimate.probabilities.float(), self._slab[2]
+        # On a CPU max() finds the places in a third of the time that argmax() takes.
+        winner = probabilities.max(dim=0).indices.to(torch.uint8)
+        planes.table[part] = probabilities.permute(3, 1, 2, 0)
+        planes.winner[part] = winner.permute(2, 0, 1)
+        planes.uncertainty[part] = estimate.uncertainty.float().permute(2, 0, 1)
 
     def finish(self) -> None:
         self._flush(last=True)
@@ -94,59 +179,75 @@ class _ParallelProjector:
         """Write all output slices that lie between slices that are known by now."""
         if self._slab is None:
             return
-        start, stop, probabilities, uncertainty = self._slab
+        start, stop, slab = self._slab
+        planes = {start + n: slab.slice(n) for n in range(stop - start)}
+        if self._previous is not None:
+            planes[start - 1] = self._previous
         low = start - 0.5 if start == 0 else start - 1.0
         high = stop - 0.5 if last else stop - 1.0
         inside = (self._heights >= low - 1e-6) & (
             self._heights < high if not last else self._heights <= high + 1e-6
         )
+        at, pair = None, None
         for k in np.flatnonzero(inside):
             height = float(np.clip(self._heights[k], 0, self._working.shape[2] - 1))
-            below = min(int(np.floor(height)), stop - 1)
-            share = height - below
-            pair = [self._slice(below), self._slice(min(below + 1, stop - 1))]
-            self._write(
-                int(k), pair[0][0].lerp(pair[1][0], share), pair[0][1].lerp(pair[1][1], share)
-            )
-        self._previous = (probabilities[..., -1].clone(), uncertainty[..., -1].clone())
+            below = min(max(int(np.floor(height)), min(planes)), stop - 1)
+            if below != at or pair is None:
+                at, pair = below, _pair(planes[below], planes[min(below + 1, stop - 1)])
+            self._write(int(k), pair, max(height - below, 0.0))
+        self._previous = planes[stop - 1]
         self._slab = None
 
-    def _slice(self, k: int) -> tuple[Tensor, Tensor]:
-        """Probabilities and uncertainty of working slice ``k``, of this slab or the last before."""
-        assert self._slab is not None
-        start, _, probabilities, uncertainty = self._slab
-        if k < start:
-            assert self._previous is not None
-            return self._previous
-        return probabilities[..., k - start], uncertainty[..., k - start]
+    def _write(self, k: int, pair: _Pair, share: float) -> None:
+        """One slice of the output, ``share`` of the way from the lower to the upper slice.
 
-    def _write(self, k: int, probabilities: Tensor, uncertainty: Tensor) -> None:
-        """Interpolate one slice in plane and take the most probable class.
-
-        Only classes that reach 1/C somewhere in the slice can be the largest anywhere after linear
-        interpolation; only the box where some voxel is not plain background is looked at.
+        Computed as columns × rows, the order in which the output lies in memory.
         """
-        busy = (probabilities[0] < 1) | (uncertainty > 0)
-        if not busy.any():
+        uncertainty = pair.below.lerp(pair.above, share)
+        if not (pair.cells.any() or uncertainty.any()):
             return
-        r0, r1 = _span(busy.any(dim=1), self._rows)
-        c0, c1 = _span(busy.any(dim=0), self._columns)
-        rows, columns = self._rows[r0:r1], self._columns[c0:c1]
-        peak = probabilities.flatten(1).amax(dim=1)
-        candidates = torch.nonzero(peak >= 1 / self._classes - 1e-6).flatten()
-        fine = rows @ probabilities[candidates] @ columns.T
-        winner = candidates.to(torch.uint8)[fine.argmax(dim=0)]
-        known = rows.any(dim=1)[:, None] & columns.any(dim=1)[None, :]
-        self._labels[r0:r1, c0:c1, k] = (winner * known).numpy()
-        self._uncertainty[r0:r1, c0:c1, k] = (rows @ uncertainty @ columns.T).numpy()
+        rows, columns = self._rows, self._columns
+        label = pair.cells.index_select(0, rows.low).T.contiguous().index_select(0, columns.low)
+        label *= columns.known[:, None] & rows.known
+        mixed = (label == MIXED).nonzero(as_tuple=True)
+        if len(mixed[0]):
+            label[mixed] = self._most_probable(mixed[1], mixed[0], pair, share)
+        self._labels[:, :, k].T[...] = label.cpu().numpy()
+        fine = columns.between(rows.between(uncertainty).T.contiguous())
+        self._uncertainty[:, :, k].T[...] = fine.cpu().numpy()
+
+    def _most_probable(self, row: Tensor, column: Tensor, pair: _Pair, share: float) -> Tensor:
+        """The most probable class at places of an output slice, by trilinear interpolation."""
+        i, j, _ = self._working.shape
+        taps: list[Tensor] = []
+        weights: list[Tensor] = []
+        to_row, to_column = self._rows.share[row], self._columns.share[column]
+        for a, of_row in ((self._rows.low, 1 - to_row), (self._rows.high, to_row)):
+            start = a[row] * j
+            for b, of_column in (
+                (self._columns.low, 1 - to_column),
+                (self._columns.high, to_column),
+            ):
+                place, weight = start + b[column], of_row * of_column
+                taps += [place, place + i * j]
+                weights += [weight * (1 - share), weight * share]
+        values = functional.embedding_bag(
+            torch.stack(taps, dim=1),
+            pair.table,
+            mode="sum",
+            per_sample_weights=torch.stack(weights, dim=1),
+        )
+        return values.max(dim=1).indices.to(torch.uint8)
 
 
-def _span(busy: Tensor, weights: Tensor) -> tuple[int, int]:
-    """First and last + 1 output index that any busy working index contributes to."""
-    touched = torch.nonzero(weights[:, busy].any(dim=1)).flatten()
-    if len(touched) == 0:
-        return 0, 0
-    return int(touched[0]), int(touched[-1]) + 1
+def _pair(below: _Plane, above: _Plane) -> _Pair:
+    """Cells are counted by their lowest corner; those of the last row or column have no upper one."""
+    winner = below.winner
+    same = above.winner == winner
+    same[:-1] &= same[1:].clone() & (winner[:-1] == winner[1:])
+    same[:, :-1] &= same[:, 1:].clone() & (winner[:, :-1] == winner[:, 1:])
+    cells = winner.masked_fill(~same, MIXED)
+    return _Pair(torch.cat([below.table, above.table]), cells, below.uncertainty, above.uncertainty)
 
 
 class _GeneralProjector:

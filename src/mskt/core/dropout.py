@@ -68,10 +68,10 @@ class McDropout(nn.Module):
             return x
         if len(draws) != x.shape[0]:
             raise ValueError(f"{len(draws)} draws named for a batch of {x.shape[0]}")
-        if len(draws) == 1:  # no copy
-            return x * self._mask(draws[0], x[0])[None].to(x.device)
-        kept = torch.stack([self._mask(draw, x[0]) for draw in draws])
-        return x * kept.to(x.device)
+        if x.device.type == "cpu":
+            kept = [self._mask(draw, x[0]) for draw in draws]
+            return x * (kept[0][None] if len(kept) == 1 else torch.stack(kept))
+        return x * self._masks_there(draws, x)
 
     def _mask(self, draw: Draw, like: Tensor) -> Tensor:
         """0 or 1/(1−p) for each activation, in the memory order (rows, columns, channels).
@@ -82,16 +82,64 @@ class McDropout(nn.Module):
             return torch.ones_like(like)
         channels, *space = like.shape
         count = like.numel()
-        parts = (draw.seed, "mcdropout", draw.index, draw.place, self.site)
+        parts = self._parts(draw)
         if self.p == 0.5:
-            kept = np.unpackbits(seeding.random_bytes((count + 7) // 8, *parts), count=count)
-            scale = 2.0
+            random = seeding.random_bytes((count + 7) // 8, *parts)
+            kept = np.unpackbits(random, count=count, bitorder="little")
         else:
-            threshold = round(self.p * 256)
-            kept = (seeding.random_bytes(count, *parts) >= threshold).view(np.uint8)
-            scale = 256 / (256 - threshold)
-        mask = torch.from_numpy(kept).view(*space, channels).to(like.dtype).mul_(scale)
+            random = seeding.random_bytes(count, *parts)
+            kept = (random >= self._threshold).view(np.uint8)
+        mask = torch.from_numpy(kept).view(*space, channels).to(like.dtype).mul_(self._scale)
         return mask.permute(len(space), *range(len(space)))
+
+    def _masks_there(self, draws: Sequence[Draw], x: Tensor) -> Tensor:
+        """The same masks, all at once and made where ``x`` is: sending them would take longer."""
+        batch, channels, *space = x.shape
+        count = x[0].numel()
+        keys = [seeding.word_key(*self._parts(draw)) for draw in draws]
+        bits = count if self.p == 0.5 else 8 * count
+        random = random_words(-(-bits // 64), keys, x.device).view(torch.uint8)
+        if self.p == 0.5:
+            places = torch.arange(8, dtype=torch.uint8, device=x.device)
+            kept = (random[..., None] >> places & 1).view(batch, -1)[:, :count]
+        else:
+            kept = random[:, :count] >= self._threshold
+        mask = kept.reshape(batch, *space, channels).to(x.dtype).mul_(self._scale)
+        still = [n for n, draw in enumerate(draws) if draw.index < 0]
+        mask[still] = 1
+        return mask.movedim(-1, 1)
+
+    def _parts(self, draw: Draw) -> tuple[int | str, ...]:
+        return (draw.seed, "mcdropout", draw.index, draw.place, self.site)
+
+    @property
+    def _threshold(self) -> int:
+        """Bytes below it are dropped."""
+        return round(self.p * 256)
+
+    @property
+    def _scale(self) -> float:
+        return 256 / (256 - self._threshold)
+
+
+def random_words(count: int, starts: Sequence[int], device: torch.device) -> Tensor:
+    """What :func:`mskt.core.seeding.random_words` gives for each start, computed on ``device``.
+
+    Returns:
+        int64 ``(len(starts), count)``, the bits of those words. Products overflow as unsigned ones do.
+    """
+    words = torch.arange(1, count + 1, device=device) * _signed(seeding.STEP)
+    words = words + torch.tensor([_signed(start) for start in starts], device=device)[:, None]
+    for shift, factor in seeding.ROUNDS:
+        # The shift of signed integers repeats the sign; the mask takes it away.
+        words = words ^ (words >> shift & (1 << 64 - shift) - 1)
+        words = words * _signed(factor)
+    return words
+
+
+def _signed(word: int) -> int:
+    """The integer of 64 bits with a sign that has the same bits."""
+    return word - 2**64 if word >= 2**63 else word
 
 
 def number_sites(model: nn.Module) -> int:

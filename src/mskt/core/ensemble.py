@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mskt.core.errors import UsageError
-from mskt.core.interfaces import Region, Segmenter, Tags, member_of, still
+from mskt.core.interfaces import Region, ReportsEvents, Segmenter, Tags, member_of, still
 from mskt.core.resample import axis_coordinates, interpolation_matrix, parallel
 from mskt.core.volume import Volume
 
@@ -114,6 +114,11 @@ class Ensemble(Segmenter):
         if work.grid.same_as(image.grid):
             return member.draw(work, region, index=inner, seed=seed)
         return _interpolated(member, work, image, region, inner, seed)
+
+    def events(self) -> Sequence[str]:
+        """Those of the members."""
+        telling = [one for one in self._members if isinstance(one, ReportsEvents)]
+        return [event for one in telling for event in one.events()]
 
 
 def _union(works: Sequence[Volume]) -> NDArray[np.bool_] | None:

@@ -155,6 +155,15 @@ class ReportsPreparation(Protocol):
         ...
 
 
+@runtime_checkable
+class ReportsEvents(Protocol):
+    """A segmenter to which something may happen that leaves the result as it is, and is told."""
+
+    def events(self) -> Sequence[str]:
+        """Sentences about what happened since it was last asked, such as memory that ran out."""
+        ...
+
+
 @dataclass(frozen=True)
 class Estimate:
     """What remains of the draws of one region.

@@ -20,6 +20,7 @@ from mskt.core.interfaces import (
     FastDraws,
     ReadsThrough,
     Region,
+    ReportsEvents,
     ReportsPreparation,
     Segmenter,
     UncertaintyEstimator,
@@ -182,6 +183,7 @@ def segment_case(
         notes=(
             *_new_notes(image, works),
             *_unseen(output.labels, segmenter.label_set, bool(ends)),
+            *(segmenter.events() if isinstance(segmenter, ReportsEvents) else ()),
         ),
     )
 

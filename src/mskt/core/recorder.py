@@ -58,7 +58,7 @@ class Recorder:
             if box is not None:
                 # On a CPU max() finds the places in a third of the time that argmax() takes.
                 vote = draw[(slice(None), *box)].max(dim=0).indices
-                self._votes_here.append(vote.byte().cpu())
+                self._votes_here.append(vote.byte())
             yield draw
 
     def add(self, region: Region, estimate: Estimate, primary: str) -> None:
@@ -76,14 +76,15 @@ class Recorder:
         there = tuple(
             slice(a, a + part.stop - part.start) for a, part in zip(start, box, strict=True)
         )
-        probabilities = estimate.probabilities[(slice(None), *box)].float().cpu()
+        # All is computed where the estimates are; what is fetched is a few bytes a voxel.
+        probabilities = estimate.probabilities[(slice(None), *box)].float()
         top, winner = probabilities.max(dim=0)
-        self.winner[there] = winner.byte().numpy()
-        self.confidence[there] = top.half().numpy()
+        self.winner[there] = winner.byte().cpu().numpy()
+        self.confidence[there] = top.half().cpu().numpy()
         self._add_mass(probabilities, start)
         for name, values in ({primary: estimate.uncertainty} | dict(estimate.measures)).items():
             kept = self.measures.setdefault(name, np.zeros(self.winner.shape, np.float16))
-            kept[there] = (values[box].float().cpu() * SCALE).half().numpy()
+            kept[there] = (values[box].float() * SCALE).half().cpu().numpy()
         if self._votes_here:
             self._add_votes(self._votes_here, there)
             self._votes_here = []
@@ -105,17 +106,19 @@ class Recorder:
         padded[:, lead[0] : lead[0] + rows, lead[1] : lead[1] + columns] = probabilities
         sums = padded.view(classes, i // CELL, CELL, j // CELL, CELL, k).sum((2, 4))
         a, b = start[0] // CELL, start[1] // CELL
-        self.mass[:, a : a + i // CELL, b : b + j // CELL, start[2] : start[2] + k] += sums.numpy()
+        self.mass[:, a : a + i // CELL, b : b + j // CELL, start[2] : start[2] + k] += (
+            sums.cpu().numpy()
+        )
 
     def _add_votes(self, votes: Sequence[Tensor], there: tuple[slice, ...]) -> None:
         same = votes[0] == votes[-1]
         for vote in votes[1:-1]:
             same &= vote == votes[0]
-        self.agreed[there] = votes[0].masked_fill(~same, DISAGREED).numpy()
+        self.agreed[there] = votes[0].masked_fill(~same, DISAGREED).cpu().numpy()
         inside = (~same).nonzero(as_tuple=True)
-        index = tuple(n.numpy() + part.start for n, part in zip(inside, there, strict=True))
+        index = tuple(n.cpu().numpy() + part.start for n, part in zip(inside, there, strict=True))
         self._places.append(np.ravel_multi_index(index, self.winner.shape))
-        self._votes.append(np.stack([vote[inside].numpy() for vote in votes]))
+        self._votes.append(np.stack([vote[inside].cpu().numpy() for vote in votes]))
         self._draws.append(len(votes))
 
     @property

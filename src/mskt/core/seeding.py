@@ -1,14 +1,17 @@
 """Counter-based randomness: a draw depends on (seed, draw, place), never on order or batching.
 
-Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") turns a key and a counter
-into random bits without a state that would have to be carried along. Two processes that ask for the
-same key get the same numbers, whatever either of them has asked for before.
+A key and a counter become random bits without a state that would have to be carried along. Two
+processes that ask for the same key get the same numbers, whatever either has asked for before.
+Generators of NumPy are Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3");
+plain bits are SplitMix64 (Steele, Lea, Flood 2014): a dozen integer operations, which any device
+does, and so the same bits on a GPU (:func:`mskt.core.dropout.random_words`).
 """
 
 from __future__ import annotations
 
 import hashlib
 from operator import index
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +39,40 @@ def generator(*parts: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key(*parts)))
 
 
+STEP: Final = 0x9E3779B97F4A7C15
+ROUNDS: Final = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
+"""Of SplitMix64: the distance from counter to counter; shifts, each with a factor after it."""
+
+
+def word_key(*parts: int | str) -> int:
+    """A 64-bit key for :func:`random_words`: the lower half of :func:`key`."""
+    return key(*parts) & (2**64 - 1)
+
+
+def random_words(count: int, start: int) -> NDArray[np.uint64]:
+    """``count`` random words of 64 bits (SplitMix64).
+
+    Args:
+        count: how many; fewer are the first of more.
+        start: from :func:`word_key`.
+    """
+    words = np.arange(1, count + 1, dtype=np.uint64)
+    words *= np.uint64(STEP)
+    words += np.uint64(start)
+    shifted = np.empty_like(words)
+    for shift, factor in ROUNDS:
+        np.right_shift(words, np.uint64(shift), out=shifted)
+        words ^= shifted
+        if factor != 1:
+            words *= np.uint64(factor)
+    return words
+
+
 def random_bytes(count: int, *parts: int | str) -> NDArray[np.uint8]:
     """``count`` random bytes that depend on ``parts`` alone: the first bytes of a longer request.
 
     Returns:
         uint8, shape ``(count,)``; ``random_bytes(n, …)`` is a prefix of ``random_bytes(n + m, …)``.
     """
-    words = np.random.Philox(key=key(*parts)).random_raw((count + 7) // 8)
-    return words.view(np.uint8)[:count]
+    words = random_words((count + 7) // 8, word_key(*parts))
+    return words.astype("<u8", copy=False).view(np.uint8)[:count]

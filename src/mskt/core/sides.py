@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import cc3d
-import edt
 import numpy as np
 from numpy.typing import NDArray
-from skimage.segmentation import watershed
 
 from mskt.core.anatomy import LabelSet, Structure
-from mskt.core.foreground import CONNECTIVITY, foreground_box, slabs, value_of_components
+from mskt.core.foreground import CONNECTIVITY, foreground_box, slabs
 from mskt.core.volume import Grid, to_canonical
 
 UNSIDED, RIGHT, LEFT = 0, 1, 2
@@ -89,12 +87,33 @@ class Midplane:
         return np.asarray((points_mm @ normal - self.offset_mm) / length, np.float64)
 
 
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """An image as runs of voxels that stand beside each other in memory and are of one component.
+
+    A run ends with its row. There are far fewer runs than voxels, and what is to be known of a
+    component follows from them without a look at every voxel.
+
+    Attributes:
+        order: axes of the image from the slowest to the fastest in memory.
+        component: of each run; 0 is background.
+        start: flat place of each run's first voxel, axes in ``order``.
+        length: voxels of each run.
+    """
+
+    order: tuple[int, int, int]
+    component: NDArray[Any]
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class _Components:
     """Connected components of a label map, cropped and canonical.
 
     Attributes:
         image: component numbers 1 … n; 0 is background.
+        runs: the same in memory order, as runs.
         crop: where ``image`` lies in the canonical view of the labels.
         affine: voxel of ``image`` to RAS mm.
         index, voxels, centre_mm, box: structure, size, centroid (RAS mm) and index ranges
@@ -102,6 +121,7 @@ class _Components:
     """
 
     image: NDArray[Any]
+    runs: _Runs
     crop: tuple[slice, slice, slice]
     affine: NDArray[np.float64]
     index: NDArray[np.uint8]
@@ -137,10 +157,7 @@ def separate_sides(
         uint8, shape and memory order of ``labels``: 0 unsided, 1 right, 2 left. Where nothing
         tells left from right (a single structure of one leg), paired structures stay unsided.
     """
-    sides = np.zeros_like(labels)
-    box = foreground_box(labels)
-    if box is None:
-        return sides
+    sides = _zeros_like(labels)
     fixed = np.zeros(256, np.uint8)
     for structure in label_set.structures:
         fixed[structure.index] = SIDE_CODES.get(structure.side, UNSIDED)
@@ -158,6 +175,13 @@ def separate_sides(
     return sides
 
 
+def _zeros_like(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Zeros of the same shape and memory order; what is not written to takes no memory."""
+    order = np.argsort([-abs(stride) for stride in labels.strides], kind="stable")
+    zeros = np.zeros([labels.shape[axis] for axis in order], np.uint8)
+    return zeros.transpose(np.argsort(order))
+
+
 def estimate_midplane(
     labels: NDArray[np.uint8], grid: Grid, label_set: LabelSet
 ) -> Midplane | None:
@@ -167,7 +191,7 @@ def estimate_midplane(
     bones; midline bones alone; for one leg, the order of its structures from medial to lateral,
     which puts the plane at the leg's inner edge.
     """
-    components = _components(labels, grid, label_set) if labels.any() else None
+    components = _components(labels, grid, label_set)
     if components is None:
         return None
     return _midplane(components, label_set, _pairs(components, label_set))
@@ -181,20 +205,57 @@ def _components(labels: NDArray[np.uint8], grid: Grid, label_set: LabelSet) -> _
         return None
     values = view[box].copy(order="K")
     image = cc3d.connected_components(values, connectivity=CONNECTIVITY)
-    index = value_of_components(image, values).astype(np.uint8)
-    facts: Any = cc3d.statistics(image, no_slice_conversion=True)
+    runs = _runs(image)
+    number = int(runs.component.max()) + 1
+    index = np.zeros(number, np.uint8)
+    index[runs.component] = values.transpose(runs.order).reshape(-1)[runs.start]
+    voxels, centre, ranges = _facts(runs, image.shape, number)
     affine = grid.canonical().affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
-    centre = facts["centroids"] @ affine[:3, :3].T + affine[:3, 3]
-    return _Components(
-        image,
-        box,
-        affine,
-        index,
-        facts["voxel_counts"].astype(np.int64),
-        centre,
-        facts["bounding_boxes"].astype(np.int64).reshape(-1, 3, 2),
-    )
+    centre = centre @ affine[:3, :3].T + affine[:3, 3]
+    return _Components(image, runs, box, affine, index, voxels, centre, ranges)
+
+
+def _runs(image: NDArray[Any]) -> _Runs:
+    """Find the runs of an image whose voxels lie together in memory."""
+    first, second, third = np.argsort([-abs(s) for s in image.strides], kind="stable").tolist()
+    order = (first, second, third)
+    flat = image.transpose(order).reshape(-1)
+    begins = np.empty(flat.size, bool)
+    np.not_equal(flat[1:], flat[:-1], out=begins[1:])
+    begins[:: image.shape[third]] = True
+    start = np.flatnonzero(begins)
+    return _Runs(order, flat[start], start, np.diff(start, append=flat.size))
+
+
+def _facts(
+    runs: _Runs, shape: tuple[int, ...], number: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Sum up what the runs tell of the components 1 … ``number - 1``; row 0 stays empty.
+
+    Returns:
+        Size, mean index along each axis ``(number, 3)`` and index ranges ``(number, 3, 2)``, both
+        ends included.
+    """
+    voxels = np.zeros(number, np.int64)
+    centre, ranges = np.zeros((number, 3)), np.zeros((number, 3, 2), np.int64)
+    here = np.flatnonzero(runs.component)
+    # Sixteen bits are sorted several times faster than more.
+    component = runs.component[here].astype(np.uint16 if number <= 1 << 16 else np.uint32)
+    order = np.argsort(component, kind="stable")
+    here = here[order]
+    begins = np.searchsorted(component[order], np.arange(1, number, dtype=component.dtype))
+    length = runs.length[here]
+    voxels[1:] = np.add.reduceat(length, begins)
+    place = runs.start[here]
+    for step, axis in enumerate(reversed(runs.order)):
+        place, low = np.divmod(place, shape[axis])
+        more = 0 if step else length - 1  # along the fastest axis a run goes on
+        total = np.add.reduceat((2 * low + more) * length, begins)  # twice: whole numbers
+        centre[1:, axis] = total / 2 / voxels[1:]
+        ranges[1:, axis, 0] = np.minimum.reduceat(low, begins)
+        ranges[1:, axis, 1] = np.maximum.reduceat(low + more, begins)
+    return voxels, centre, ranges
 
 
 def _pairs(components: _Components, label_set: LabelSet) -> dict[int, tuple[int, int]]:
@@ -323,10 +384,12 @@ def _write_sides(
     for right, left in pairs.values():
         # Beside each other is stronger evidence than the plane: legs may lie obliquely.
         table[right], table[left] = RIGHT, LEFT
-    for part in slabs(components.image):
-        given = table[components.image[part]]
-        # Sided structures of the same set have been written already.
-        np.copyto(sides[part], given, where=given != UNSIDED)
+    runs = components.runs
+    given = np.repeat(table[runs.component], runs.length)
+    given = given.reshape([components.image.shape[axis] for axis in runs.order])
+    # Sided structures of the same set have been written already, in other voxels.
+    view = sides.transpose(runs.order)
+    np.bitwise_or(view, given, out=view)
     settled = {component for pair in pairs.values() for component in pair}
     for component in np.flatnonzero(table).tolist():
         if component not in settled and _may_span(components, component, plane):
@@ -350,7 +413,7 @@ def _split(
         slice(ranges[2, 0], ranges[2, 1] + 1),
     )
     mask = components.image[box] == component
-    signed = _signed_mm(mask.shape, components.affine, ranges[:, 0], plane)
+    signed = _signed_mm(mask, components.affine, ranges[:, 0], plane)
     values = signed[mask]
     spacing = np.linalg.norm(components.affine[:3, :3], axis=0)
     smaller = min(np.count_nonzero(values > 0), np.count_nonzero(values < 0))
@@ -362,17 +425,24 @@ def _split(
 
 
 def _signed_mm(
-    shape: tuple[int, ...], affine: NDArray[np.float64], start: NDArray[np.int64], plane: Midplane
+    mask: NDArray[np.bool_],
+    affine: NDArray[np.float64],
+    start: NDArray[np.int64],
+    plane: Midplane,
 ) -> NDArray[np.float32]:
-    """Signed distance from the plane of every voxel of a box: a sum of three vectors."""
+    """Signed distance from the plane of every voxel of a box: a sum of three vectors.
+
+    In the memory order of ``mask``: picking one array by another of other order takes long.
+    """
     unit = np.eye(3)
     zero = plane.signed_mm(affine[:3, 3] + affine[:3, :3] @ start)
     along = [
         plane.signed_mm(affine[:3, :3] @ unit[a]) - plane.signed_mm(np.zeros(3)) for a in range(3)
     ]
-    i, j, k = (np.arange(n) * float(along[a]) for a, n in enumerate(shape))
-    signed = (i + zero)[:, None, None] + j[:, None] + k
-    return np.asarray(signed, np.float32)
+    i, j, k = (np.arange(n) * float(along[a]) for a, n in enumerate(mask.shape))
+    signed = np.empty_like(mask, np.float32)
+    np.add((i + zero)[:, None, None] + j[:, None], k, out=signed, casting="same_kind")
+    return signed
 
 
 def _neck_mm(signed_mm: NDArray[np.float32], step_mm: float) -> float:
@@ -402,6 +472,10 @@ def _follow_neck(
     The band is narrow so that the seeds hold the deep part of either side: a flood that starts in a
     thin branch (the superior ramus) would otherwise run through the neck before the other side's.
     """
+    # Both take long to load, and most maps need neither.
+    import edt
+    from skimage.segmentation import watershed
+
     width = max(_BAND_MM, 2.0 * float(spacing[0]))
     hit = np.flatnonzero((mask & (np.abs(signed) <= 2 * width)).any(axis=(1, 2)))
     if not hit.size:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -24,6 +25,8 @@ from mskt.core.threads import each
 from mskt.core.viewcheck import refused, without
 from mskt.core.volume import Volume
 
+GPU_BATCH = 10
+"""Draws at a time on a GPU; halved when memory runs out."""
 MARGIN = 4
 """Air around the body in pixels, so that the skin is not at the edge of what the network sees."""
 SLAB_BYTES = 96e6
@@ -84,6 +87,11 @@ class SliceSweep:
         classes: of its output, background included.
         given: how a slice is given to it.
         device, dtype: that it computes on and in.
+        batch: draws of a slice that are computed at a time; by default one on a CPU, where more
+            are slower, and :data:`GPU_BATCH` elsewhere.
+
+    Attributes:
+        batch: what is left of it after memory ran out.
     """
 
     def __init__(
@@ -93,12 +101,15 @@ class SliceSweep:
         given: SliceInput,
         device: torch.device,
         dtype: torch.dtype,
+        batch: int | None = None,
     ) -> None:
         self._network = network
         self._classes = classes
         self._given = given
         self._device = device
         self._dtype = dtype
+        self.batch = batch or (1 if device.type == "cpu" else GPU_BATCH)
+        self._events: list[str] = []
 
     def regions(self, image: Volume) -> Sequence[Region]:
         """Groups of whole slices, as many as one draw of them may take memory."""
@@ -123,8 +134,38 @@ class SliceSweep:
         stems = each(
             lambda k: self._stem(image, k), range(region.start[2], region.stop[2]), self._device
         )
-        for index in indices:
-            yield self._assemble(image, region, stems, index, seed)
+        left = iter(indices)
+        while several := list(islice(left, self.batch)):
+            yield from self._together(image, region, stems, several, seed)
+
+    def _together(
+        self,
+        image: Volume,
+        region: Region,
+        stems: Sequence[_Slice],
+        indices: Sequence[int],
+        seed: int,
+    ) -> Iterator[Tensor]:
+        """The draws of ``indices`` at once, or half of them at a time where memory does not do."""
+        try:
+            yield from self._assemble(image, region, stems, indices, seed)
+        except torch.OutOfMemoryError:
+            if len(indices) == 1:
+                raise
+            few = self.batch = len(indices) // 2
+        else:
+            return
+        # Outside the handler: the exception holds on to what it could not finish.
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._events.append(f"GPU memory ran out: {few} draws at a time, not {len(indices)}")
+        for first in range(0, len(indices), few):
+            yield from self._together(image, region, stems, indices[first : first + few], seed)
+
+    def events(self) -> Sequence[str]:
+        """What happened since it was last asked (:class:`mskt.core.interfaces.ReportsEvents`)."""
+        happened, self._events = self._events, []
+        return happened
 
     @torch.inference_mode()
     def _stem(self, image: Volume, k: int) -> _Slice | None:
@@ -150,27 +191,42 @@ class SliceSweep:
         )
 
     def _assemble(
-        self, image: Volume, region: Region, stems: Sequence[_Slice], index: int, seed: int
-    ) -> Tensor:
-        shape = (region.shape[2], self._classes, *image.data.shape[:2])
+        self,
+        image: Volume,
+        region: Region,
+        stems: Sequence[_Slice],
+        indices: Sequence[int],
+        seed: int,
+    ) -> Sequence[Tensor]:
+        shape = (len(indices), region.shape[2], self._classes, *image.data.shape[:2])
         out = torch.zeros(shape, device=self._device)
-        out[:, 0] = 1
+        out[:, :, 0] = 1
 
         def fill(one: _Slice) -> None:
-            probabilities = self._softmax(one, Draw(seed, index, one.k))
-            plane = out[one.k - region.start[2], :, one.box[0], one.box[1]]
+            probabilities = self._softmax(one, [Draw(seed, index, one.k) for index in indices])
+            plane = out[:, one.k - region.start[2], :, one.box[0], one.box[1]]
             torch.where(one.inside, probabilities, plane, out=plane)
 
         each(fill, stems, self._device)
-        return out.permute(1, 2, 3, 0)[:, region.slices[0], region.slices[1]]
+        return out.permute(0, 2, 3, 4, 1)[:, :, region.slices[0], region.slices[1]].unbind()
 
     @torch.inference_mode()
-    def _softmax(self, one: _Slice, draw: Draw) -> Tensor:
-        """Probabilities ``(C, rows, columns)`` of one slice in its box."""
-        with sampling([draw]):
-            logits = self._network.after_stem(one.features)
+    def _softmax(self, one: _Slice, draws: Sequence[Draw]) -> Tensor:
+        """Probabilities ``(draws, C, rows, columns)`` of one slice in its box."""
+        with sampling(draws):
+            logits = self._network.after_stem(_repeated(one.features, len(draws)))
         rows, columns = one.inside.shape
-        return without(logits[0, :, :rows, :columns].float().softmax(0), one.refused)
+        found = logits[:, :, :rows, :columns].float().softmax(1)
+        for probabilities in found:
+            without(probabilities, one.refused)
+        return found
+
+
+def _repeated(features: Any, count: int) -> Any:
+    """The features of one slice for each of several draws, without a copy."""
+    if isinstance(features, Tensor):
+        return features.expand(count, *features.shape[1:])
+    return type(features)(_repeated(part, count) for part in features)
 
 
 def _mask(image: Volume) -> NDArray[np.bool_]:

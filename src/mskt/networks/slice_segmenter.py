@@ -95,3 +95,7 @@ class SliceSegmenter(Segmenter):
     ) -> Iterator[Tensor]:
         """The same draws; what lies before the first dropout is computed once."""
         return self._sweep.draws(image, region, range(count), seed)
+
+    def events(self) -> Sequence[str]:
+        """Smaller batches of draws than planned, since memory ran out."""
+        return self._sweep.events()

@@ -80,7 +80,7 @@ def load_label_map(
     if path.is_dir():
         return combine_masks(path, options, registry)
     values, affine = loader_for(path, registry).load_labels(path, options)
-    if values.min() < 0 or values.max() > LARGEST_LABEL:
+    if values.dtype != np.uint8 and (values.min() < 0 or values.max() > LARGEST_LABEL):
         raise InputError(
             path.name,
             f"has label values from {values.min()} to {values.max()}",

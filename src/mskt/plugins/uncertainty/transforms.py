@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from mskt.core.anatomy import LabelSet
-from mskt.core.interfaces import Region, Segmenter, Tags, still
+from mskt.core.interfaces import Region, ReportsEvents, Segmenter, Tags, still
 from mskt.core.seeding import generator
 from mskt.core.volume import Volume
 
@@ -58,6 +58,10 @@ class Transformed(Segmenter):
         inner = number if self._random else still(number)
         draw = self._inner.draw(changed, there, index=inner, seed=seed)
         return draw[self._swapped].flip(1 + axis) if mirrored else draw
+
+    def events(self) -> Sequence[str]:
+        """Those of the inner segmenter."""
+        return self._inner.events() if isinstance(self._inner, ReportsEvents) else ()
 
     def _changed(self, image: Volume, number: int, seed: int, mirrored: bool) -> Volume:
         """The image of a draw; those of one working grid are kept, as every region wants them."""
