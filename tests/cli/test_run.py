@@ -298,6 +298,37 @@ def test_interrupt_keeps_what_is_finished(scans, tmp_path, environment):
     assert (out / "results.csv").exists()
 
 
+def test_a_gpu_that_fails_stops_the_run_and_keeps_what_is_finished(scans, tmp_path):
+    out = tmp_path / "out"
+    fault = [
+        "--option",
+        "refuse_below=10",
+        "--option",
+        "fault=CUDA error: unspecified launch failure",
+    ]
+    result = mskt(scans, "-o", out, *fault, code=1)
+    assert "the GPU failed" in result.stderr and "--resume" in result.stderr
+    assert "Traceback" not in result.stderr
+    table = {line.split("\t")[0]: line for line in (out / "cases.tsv").read_text().splitlines()}
+    assert "done" in table["case0"] and "done" in table["case1"]
+    assert "CUDA error" in table["case2"] and "case3" not in table
+    assert not (out / "case3").exists()
+
+
+def test_memory_that_runs_out_is_one_case_and_not_the_run(scans, tmp_path):
+    out = tmp_path / "out"
+    fault = [
+        "--option",
+        "refuse_below=10",
+        "--option",
+        "fault=DefaultCPUAllocator: can't allocate memory",
+    ]
+    mskt(scans, "-o", out, *fault, code=1)
+    table = {line.split("\t")[0]: line for line in (out / "cases.tsv").read_text().splitlines()}
+    assert "a scan of 40 × 30 × 6 voxels takes about" in table["case2"]
+    assert "done" in table["case3"]
+
+
 def _wait_for(path: Path, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not path.exists():

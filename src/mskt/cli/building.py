@@ -54,13 +54,31 @@ class Model:
         )
 
 
+def _torch() -> Any:
+    """The library; the first thing that fails where a limit of memory is too low.
+
+    Raises:
+        UsageError: it cannot be loaded.
+    """
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        raise UsageError(
+            "torch",
+            f"cannot be loaded: {error}",
+            "Where memory is limited (ulimit -v), allow 10 GB: its libraries alone take several. "
+            "Otherwise install mskt anew.",
+        ) from error
+    return torch
+
+
 def load_model(options: RunOptions, plugins: Registry) -> Model:
     """Load segmenter and estimator onto the device.
 
     Raises:
         UsageError: see :func:`build_pair`; or the label set has no structure that was asked for.
     """
-    import torch
+    torch = _torch()
 
     from mskt.core.device import resolve_device
     from mskt.core.pipeline import wanted_draws

@@ -54,3 +54,7 @@ class WeightsError(MsktError):
 
 class OutputError(MsktError):
     """A result that cannot be written."""
+
+
+class DeviceError(MsktError):
+    """A GPU that stopped working; nothing more can be computed in this process."""

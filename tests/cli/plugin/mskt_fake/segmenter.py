@@ -13,16 +13,22 @@ MUSCLE, BONE = 10, 21  # adductors, femur
 
 
 class Fake(Segmenter):
-    """Options by which tests make it slow (``pause``) or fail (``refuse_below``: slices)."""
+    """Options by which tests make it slow (``pause``) or fail (``refuse_below``: slices; ``fault``)."""
 
     def __init__(
-        self, device: str = "cpu", weights: str = "", pause: float = 0.0, refuse_below: int = 0
+        self,
+        device: str = "cpu",
+        weights: str = "",
+        pause: float = 0.0,
+        refuse_below: int = 0,
+        fault: str = "too few slices for me",
     ) -> None:
         self.label_set = label_set("msk22")
         self.tags = Tags(stochastic=True)
         self._pause = pause
         self._refuse_below = refuse_below
         self._weights = weights
+        self._fault = fault
 
     def describe(self):
         return {
@@ -33,7 +39,7 @@ class Fake(Segmenter):
 
     def draw(self, image, region, *, index, seed):
         if image.data.shape[2] < self._refuse_below:
-            raise RuntimeError("too few slices for me")
+            raise RuntimeError(self._fault)
         time.sleep(self._pause)
         hu = image.data[region.slices]
         noise = generator(seed, "fake", index).normal(0, 10 * (index >= 0), hu.shape)
