@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from mskt.analysis.assessment import Keys
-from mskt.analysis.evaluation import common_structures, compare, metrics_of, on_grid
+from mskt.analysis.evaluation import (
+    _renumber,
+    _sided,
+    common_structures,
+    compare,
+    cropped,
+    metrics_of,
+    on_grid,
+)
 from mskt.core.anatomy import (
     LabelSet,
     Structure,
@@ -164,6 +172,54 @@ def test_a_label_that_one_unnamed_map_lacks_is_absent_there() -> None:
     )
     assert rows["label_1", "both", "dice"].status == "absent_prediction"
     assert rows["label_2", "both", "dice"].status == "absent_reference"
+
+
+@pytest.mark.parametrize("most", [63, 64, 255])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("layout", ["C", "F"])
+def test_labels_and_sides_are_looked_up_whatever_way(
+    most: int, dtype: type[np.unsignedinteger], layout: str
+) -> None:
+    rng = np.random.default_rng(most)
+    labels = np.array(rng.integers(0, most + 1, (9, 10, 11)), np.uint8, order=layout)
+    labels[0, 0, 0] = most
+    sides = np.array(rng.integers(0, 3, labels.shape), np.uint8)  # of another order
+    table = rng.integers(0, np.iinfo(dtype).max, 768).astype(dtype)
+    np.testing.assert_array_equal(_renumber(table[:256], labels), table[labels])
+    found = _renumber(table, labels, sides)
+    np.testing.assert_array_equal(found, table.reshape(3, 256)[sides, labels])
+    assert found.dtype == dtype
+
+
+def test_a_pair_is_sided_if_one_map_shows_it_or_nothing_is_paired() -> None:
+    paired = np.zeros(256, bool)
+    paired[1] = True
+    labels, sides = np.zeros((2, 3, 4, 5), np.uint8), np.zeros((2, 3, 4, 5), np.uint8)
+    assert _sided(paired, labels, sides)
+    labels[0, 1, 1, 1] = 2
+    sides[0, 1, 1, 1] = 1  # of a structure that does not come in pairs
+    assert _sided(paired, labels, sides)
+    labels[1, 2, 2, 2] = 1
+    assert not _sided(paired, labels, sides)
+    sides[1, 2, 2, 2] = 2
+    assert _sided(paired, labels, sides)
+
+
+def test_cropped_keeps_every_voxel_and_its_place() -> None:
+    rng = np.random.default_rng(3)
+    data = np.zeros(SHAPE, np.uint8)
+    data[5:9, 2:4, 6:11] = rng.integers(0, 3, (4, 2, 5))
+    data[6, 3, 7] = 1
+    found, sides = cropped(Labels(data, AFFINE, MSK22), data * 2)
+    assert found.data.size <= 40
+    np.testing.assert_array_equal(sides, found.data * 2)
+    whole, part = (
+        sorted(map(tuple, np.argwhere(m.data) @ m.affine[:3, :3].T + m.affine[:3, 3]))
+        for m in (Labels(data, AFFINE, MSK22), found)
+    )
+    np.testing.assert_allclose(whole, part)
+    empty = Labels(np.zeros(SHAPE, np.uint8), AFFINE, MSK22)
+    assert cropped(empty, data)[0] is empty
 
 
 def test_nearest_labels_on_another_grid() -> None:

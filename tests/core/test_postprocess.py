@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -14,7 +14,14 @@ from scipy import ndimage
 from mskt.core.anatomy import LabelSet, Structure, label_set
 from mskt.core.foreground import foreground_box, slabs
 from mskt.core.postprocess import keep_largest, truncated, without_voxels
-from mskt.core.sides import LEFT, RIGHT, Midplane, estimate_midplane, separate_sides
+from mskt.core.sides import (
+    LEFT,
+    RIGHT,
+    Midplane,
+    _components,
+    estimate_midplane,
+    separate_sides,
+)
 from mskt.core.volume import Grid
 
 MSK22 = label_set("msk22")
@@ -188,6 +195,79 @@ def test_sided_and_midline_structures_have_their_side_by_name() -> None:
         labels[2 * place] = names[name].index
     sides = separate_sides(labels, Grid((6, 2, 2), np.eye(4)), names)
     assert sides[:, 0, 0].tolist() == [RIGHT, 0, LEFT, 0, 0, 0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    hnp.arrays(
+        np.uint8, st.tuples(*[st.integers(1, 9)] * 3), elements=st.sampled_from([0, 0, 1, 2])
+    ),
+    st.permutations(range(3)),
+    st.sampled_from([1, -1]),
+)
+def test_what_runs_tell_is_what_the_voxels_tell(
+    labels: np.ndarray, order: list[int], flip: int
+) -> None:
+    labels = np.flip(labels.transpose(order)) if flip < 0 else labels.transpose(order)
+    grid = Grid(labels.shape, np.diag([2.0, 3.0, 4.0, 1.0]))
+    found = _components(labels, grid, MSK22)
+    if not labels.any():
+        assert found is None
+        return
+    assert found is not None
+    values = labels[found.crop]
+    image, number = found.image, len(found.voxels) - 1
+    assert number == sum(ndimage.label(values == v, np.ones((3, 3, 3)))[1] for v in (1, 2))
+    np.testing.assert_array_equal(image != 0, values != 0)
+    flat = np.repeat(found.runs.component, found.runs.length)
+    np.testing.assert_array_equal(flat, image.transpose(found.runs.order).ravel())
+    offset = [part.start for part in found.crop]
+    for one in range(1, number + 1):
+        places = np.argwhere(image == one)
+        assert found.voxels[one] == len(places)
+        assert found.index[one] == values[tuple(places[0])]
+        np.testing.assert_allclose(
+            found.centre_mm[one], (places.mean(axis=0) + offset) * (2, 3, 4), atol=1e-9
+        )
+        np.testing.assert_array_equal(found.box[one].T, [places.min(axis=0), places.max(axis=0)])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.permutations(range(3)), st.floats(-60, 60), st.floats(-1, 1))
+def test_each_component_lies_where_its_voxels_do(
+    seed: int, order: list[int], offset_mm: float, slope: float
+) -> None:
+    """The definition with a known plane: one blob a structure, too small to span the plane."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((60, 8, 12), np.uint8)
+    cells = rng.permutation(np.argwhere(np.ones((20, 2, 4), bool)))[: len(BOTH)] * (3, 4, 3)
+    for structure, cell in zip(BOTH, cells, strict=True):
+        blob = rng.random((3, 3, 3)) < 0.7
+        blob[1, 1, 1] = True
+        labels[tuple(slice(c, c + 3) for c in cell)] = blob * structure
+    matrix = np.diag([3.0, 3.0, 3.0, 1.0])
+    matrix[0, 3] = -90.0
+    plane = Midplane(offset_mm, slope)
+    expected = np.zeros_like(labels)
+    for structure in BOTH:
+        mm = np.argwhere(labels == structure).mean(axis=0) @ matrix[:3, :3] + matrix[:3, 3]
+        away = float(plane.signed_mm(mm[None])[0])
+        assume(abs(away) > 1e-6)
+        expected[labels == structure] = RIGHT if away > 0 else LEFT
+    turned = labels.transpose(order)
+    grid = Grid(turned.shape, np.c_[matrix[:, order], matrix[:, 3]])
+    sides = separate_sides(turned, grid, MSK22, plane=plane)
+    np.testing.assert_array_equal(sides, expected.transpose(order))
+
+
+@pytest.mark.parametrize("layout", ["C", "F"])
+def test_sides_have_the_memory_order_of_the_labels(layout: str) -> None:
+    labels = np.array(body()[0], order=layout)  # type: ignore[call-overload]
+    for view in (labels, labels.transpose(1, 2, 0)):
+        grid = Grid(view.shape, np.c_[GRID.affine[:, [1, 2, 0]], GRID.affine[:, 3]])
+        if view is labels:
+            grid = GRID
+        assert separate_sides(view, grid, MSK22).strides == view.strides
 
 
 def test_empty_map_has_no_sides() -> None:

@@ -280,10 +280,7 @@ class _Pair:
                 cut.add((int(table[index]), side))
         paired = np.zeros(256, bool)
         paired[[s.index for s in common.label_set.structures if s.side == "both"]] = True
-        here = [_renumber(paired, labels) for labels in maps]
-        sided = not any(h.any() for h in here) or any(
-            bool((h & (s != UNSIDED)).any()) for s, h in zip(cropped, here, strict=True)
-        )
+        sided = _sided(paired, maps, cropped)
         return cls(
             maps,
             cropped,
@@ -381,7 +378,12 @@ def _renumber(
     parts = _in_memory_order(out, labels, *([] if sides is None else [sides]))
     for part in slabs(parts[0]):
         to, code, *side = (array[part] for array in parts)
-        if table.dtype.itemsize == 1:
+        if table.dtype.itemsize == 1 and side and code.max() < 64:
+            # Label and side fit into one byte: one look at each voxel instead of three.
+            packed = np.zeros(256, table.dtype)
+            packed[: table.size // 4] = table.reshape(-1, 256)[:, :64].ravel()
+            to[...] = _translated(packed, (side[0] << 6) | code)
+        elif table.dtype.itemsize == 1:
             to[...] = _translated(table[:256], code)
             for which in range(1, table.size // 256 if side else 1):
                 here = side[0] == which
@@ -394,6 +396,26 @@ def _renumber(
     return out
 
 
+def _sided(
+    paired: NDArray[np.bool_],
+    maps: Sequence[NDArray[np.uint8]],
+    sides: Sequence[NDArray[np.uint8]],
+) -> bool:
+    """Whether a voxel of a paired structure has a side in either map, or there is no such voxel.
+
+    Slab by slab: mostly one of the first settles it.
+    """
+    none = True
+    for labels, its_sides in zip(maps, sides, strict=True):
+        ordered, beside = _in_memory_order(labels, its_sides)
+        for part in slabs(ordered):
+            here = _translated(paired, ordered[part])
+            if bool((here & (beside[part] != UNSIDED)).any()):
+                return True
+            none = none and not here.any()
+    return none
+
+
 def _in_memory_order(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
     """The same arrays with their slowest axis first, as the first one has it."""
     order = np.argsort([-abs(stride) for stride in arrays[0].strides], kind="stable")
@@ -404,6 +426,19 @@ def _translated(table: NDArray[Any], labels: NDArray[np.uint8]) -> NDArray[Any]:
     """Look up bytes in a table of 256 bytes."""
     found = labels.tobytes().translate(table.tobytes())
     return np.frombuffer(found, table.dtype).reshape(labels.shape)
+
+
+def cropped(labels: Labels, sides: NDArray[np.uint8]) -> tuple[Labels, NDArray[np.uint8]]:
+    """Cut a label map and its sides, as views, to the box of its foreground; as they are if empty.
+
+    For counting voxels. Sums of HU would round otherwise: they are added up slab by slab.
+    """
+    box = foreground_box(labels.data)
+    if box is None:
+        return labels, sides
+    affine = labels.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
+    return Labels(labels.data[box], affine, labels.label_set), sides[box]
 
 
 def _union_box(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Box:

@@ -258,7 +258,7 @@ def _one(
 
     from mskt.analysis.aggregates import diagonal_mm
     from mskt.analysis.assessment import Keys, assess
-    from mskt.analysis.evaluation import compare, on_grid, separate_both
+    from mskt.analysis.evaluation import compare, cropped, on_grid, separate_both
     from mskt.core import atomic
     from mskt.core.cases import load_case
     from mskt.core.interfaces import LoadOptions
@@ -287,13 +287,10 @@ def _one(
         prediction_sides=sides,
         reference_sides=reference_sides,
     )
-    records += assess(
-        prediction,
-        image,
-        sides,
-        keys=keys,
-        truncated=truncated(prediction.data, sides, prediction.label_set),
-    )
+    cut = truncated(prediction.data, sides, prediction.label_set)
+    if image is None:
+        prediction, sides = cropped(prediction, sides)
+    records += assess(prediction, image, sides, keys=keys, truncated=cut)
     outcome.diagonals_mm[found.case_id] = diagonal_mm(reference.grid)
     atomic.make_folder(options.out / found.case_id)
     atomic.write_text(options.out / found.case_id / "results.csv", to_csv(records))

@@ -19,6 +19,7 @@ from torch import nn
 from mskt.core import weights
 from mskt.core.intensity import normalised
 from mskt.core.resample import resample_image, working_grid
+from mskt.core.threads import each
 from mskt.core.volume import FloatArray, Grid
 from mskt.networks.inference import filled, for_inference
 from mskt.networks.unet import BayesianUNet
@@ -66,10 +67,10 @@ def body_mask(
     """
     coarse = working_grid(grid, SPACING_MM)
     small = resample_image(data, grid, coarse)
-    probability = np.zeros((coarse.shape[2], *coarse.shape[:2]), np.float32)
-    for k in range(coarse.shape[2]):
-        probability[k] = _slice(small[:, :, k], network, device, dtype)
-    fine = resample_image(probability.transpose(1, 2, 0), coarse, grid, fill=0.0)
+    planes = each(
+        lambda k: _slice(small[:, :, k], network, device, dtype), range(coarse.shape[2]), device
+    )
+    fine = resample_image(np.stack(planes).transpose(1, 2, 0), coarse, grid, fill=0.0)
     return _clean(fine > 0.5)
 
 

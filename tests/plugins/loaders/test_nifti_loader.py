@@ -264,6 +264,22 @@ def test_label_maps(tmp_path, dtype):
     np.testing.assert_array_equal(affine, np.eye(4))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, ">i2", np.uint16])
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
+def test_label_maps_are_read_slab_by_slab(tmp_path, monkeypatch, dtype, name):
+    monkeypatch.setattr("mskt.plugins.loaders.nifti.SLAB_BYTES", 3 * 24 * 20)
+    labels = np.random.default_rng(0).integers(0, 200, (24, 20, 13))
+    path = tmp_path / name
+    content = nib.Nifti1Image(labels.astype(dtype), np.eye(4), dtype=dtype).to_bytes()
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    data, _ = LOADER.load_labels(path, PLAIN)
+    np.testing.assert_array_equal(data, labels)
+    assert data.flags.f_contiguous
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError):
+        LOADER.load_labels(path, PLAIN)
+
+
 @pytest.mark.parametrize("wrong", [0.25, np.nan])
 def test_label_maps_must_be_whole(tmp_path, wrong):
     labels = np.zeros((6, 6, 6), np.float32)

@@ -258,17 +258,23 @@ def _difference(first: Affine, second: Affine) -> float:
 def _read_voxels(stream: IO[bytes], header: Nifti1Header, out: NDArray[Any], thing: str) -> None:
     """Fill ``out`` (Fortran order) slab by slab, scaled in its own type.
 
+    What is stored as ``out`` has it goes there without another place between.
+
     Raises:
         InputError: the file ends too early.
     """
     stored = header.get_data_dtype()
     slope, inter = _scaling(header, thing)
+    as_stored = stored == out.dtype and (slope, inter) == (1.0, 0.0)
     slice_bytes = out.shape[0] * out.shape[1] * stored.itemsize
     thickness = max(1, SLAB_BYTES // slice_bytes)
-    buffer = bytearray(thickness * slice_bytes)
+    buffer = bytearray(0 if as_stored else thickness * slice_bytes)
     for start in range(0, out.shape[2], thickness):
         slab = out[:, :, start : start + thickness]
-        view = memoryview(buffer)[: slab.shape[2] * slice_bytes]
+        if as_stored:
+            view = slab.reshape(-1, order="F").view(np.uint8).data
+        else:
+            view = memoryview(buffer)[: slab.shape[2] * slice_bytes]
         filled = _fill(stream, view)
         if filled < len(view):
             read = start * slice_bytes + filled
@@ -277,6 +283,8 @@ def _read_voxels(stream: IO[bytes], header: Nifti1Header, out: NDArray[Any], thi
                 f"ends after {read / 1e6:.2g} of {out.shape[2] * slice_bytes / 1e6:.2g} MB",
                 "It is truncated: copy or download it again.",
             )
+        if as_stored:
+            continue
         with np.errstate(all="ignore"):  # NaN and overflow are found and named later
             slab[...] = np.frombuffer(view, stored).reshape(slab.shape, order="F")
             if slope != 1.0:

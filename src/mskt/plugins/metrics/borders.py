@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from mskt.core.foreground import foreground_box
 from mskt.core.interfaces import LabelPair
@@ -125,6 +124,8 @@ def nearest_mm(points: NDArray[np.float64], targets: NDArray[np.float64]) -> NDA
     """Exact distance from each point to the nearest target, ``(n, 3)`` and ``(m, 3)`` in mm."""
     if not len(points):
         return np.zeros(0)
+    from scipy.spatial import cKDTree  # takes long to load, and the compiled search rarely needs it
+
     # Points on a lattice are spread evenly: midpoint splits build faster and search as fast.
     tree = cKDTree(targets, balanced_tree=False, compact_nodes=False)
     distances, _ = tree.query(points)
