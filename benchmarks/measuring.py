@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mskt.core.allocator import keep_freed_memory
+
+ALLOCATORS = ("kept", "system")
 Seconds = dict[str, float]
 LIMITS = ("OMP", "MKL", "OPENBLAS", "NUMBA")
 
@@ -68,6 +71,17 @@ def child(script: str, arguments: Iterable[object], threads: int = 1) -> dict[st
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def allocator(name: str) -> str:
+    """Set how this process treats freed memory, for all that it measures; says what it is.
+
+    Args:
+        name: ``kept``, as ``mskt`` sets it for itself, or ``system``.
+    """
+    if name == "system" or not keep_freed_memory():
+        return "freed memory goes back to the system"
+    return "freed memory is kept, for all"
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

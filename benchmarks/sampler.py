@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import child, in_turn, markdown, measured, median, tell
+from measuring import ALLOCATORS, allocator, child, in_turn, markdown, measured, median, tell
 from torch import Tensor, nn
 
 from mskt.core.device import has_fast_bfloat16
@@ -190,6 +190,7 @@ def flipped_labels(samples: int, slices: int) -> dict[str, float]:
 def in_child(args: argparse.Namespace, *arguments: object) -> dict[str, Any]:
     """What a process of its own measures."""
     same = ["--levels", args.levels, "--size", args.size, "--dtype", args.dtype]
+    same += ["--allocator", args.allocator]
     return child(__file__, [*arguments, *same])
 
 
@@ -242,6 +243,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=4, help="T")
     parser.add_argument("--size", type=int, default=512, help="pixels of a slice each way")
     parser.add_argument("--repeat", type=int, default=3, help="medians are told")
+    parser.add_argument("--allocator", default="kept", choices=ALLOCATORS, help="for all of them")
     parser.add_argument("--memory", default="4,20", help="values of T whose memory is measured")
     parser.add_argument("--flip-slices", type=int, default=8, help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true", help="small and few: does it still work?")
@@ -250,7 +252,7 @@ def arguments() -> argparse.Namespace:
     if args.quick:
         args.size, args.samples, args.repeat, args.memory = 128, 2, 1, "2,6"
         args.flip_slices = 2
-    args.memory = [int(samples) for samples in args.memory.split(",")]
+    args.memory = [int(samples) for samples in args.memory.split(",") if samples]
     return args
 
 
@@ -258,6 +260,7 @@ def main() -> None:
     """Measure; print the table and the ratio."""
     args = arguments()
     torch.set_num_threads(1)
+    freed = allocator(args.allocator)
     dtype = torch.float32 if args.dtype == "float32" else torch.bfloat16
     if args.child is not None:
         way = list(ways(args, dtype).values())[args.child]
@@ -265,7 +268,7 @@ def main() -> None:
         return
     print(
         f"{args.levels} levels × {BASE} filters, {CLASSES} classes, {args.size}², T = {args.samples}, "
-        f"{args.dtype}, one thread, torch {torch.__version__}"
+        f"{args.dtype}, one thread, torch {torch.__version__}, {freed}"
     )
     if dtype == torch.bfloat16 and not has_fast_bfloat16():
         print("this CPU does not multiply bfloat16 (no AVX-512 BF16, no AMX): nothing measured")

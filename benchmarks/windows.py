@@ -21,14 +21,14 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
-from measuring import child, in_turn, markdown, measured, median, tell
+from measuring import ALLOCATORS, allocator, child, in_turn, markdown, measured, median, tell
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mskt.core.device import has_fast_bfloat16
 from mskt.core.patchwise import Lattice, PatchInput, PatchSweep
 from mskt.core.volume import Volume
-from mskt.networks.patch_segmenter import _ready
+from mskt.networks.patch_segmenter import for_patches
 from mskt.plugins.unetr.network import UNETR, UnetrVariant, from_monai
 
 CLASSES = 30
@@ -57,7 +57,7 @@ def networks(variant: UnetrVariant, dtype: torch.dtype) -> tuple[nn.Module, nn.M
     ).eval()
     ours = UNETR(variant, CLASSES)
     ours.load_state_dict(from_monai(theirs.state_dict()))
-    return theirs, _ready(ours, CPU, dtype)
+    return theirs, for_patches(ours, CPU, dtype)
 
 
 def network_table(args: argparse.Namespace) -> None:
@@ -205,6 +205,7 @@ def blending_table(args: argparse.Namespace) -> None:
             for name in BLENDERS:
                 keep = str(Path(folder) / f"{name}.npy")
                 call = ["--child", name, "--keep", keep, "--shape", args.shape]
+                call += ["--allocator", args.allocator]
                 results[name].append(child(__file__, [*call, "--window", args.window]))
                 tell(f"turn {turn + 1}, {name}: {results[name][-1]}")
         theirs, ours = (np.load(Path(folder) / f"{name}.npy") for name in ("MONAI", "mskt"))
@@ -239,6 +240,7 @@ def main() -> None:
     parser.add_argument("--shape", default="256,256,200", help="of the grid that is blended")
     parser.add_argument("--window", type=int, default=96)
     parser.add_argument("--repeat", type=int, default=3, help="medians are told")
+    parser.add_argument("--allocator", default="kept", choices=ALLOCATORS, help="for all of them")
     parser.add_argument("--quick", action="store_true", help="small and few: does it still work?")
     parser.add_argument("--child", choices=list(BLENDERS), help=argparse.SUPPRESS)
     parser.add_argument("--keep", help=argparse.SUPPRESS)
@@ -246,11 +248,12 @@ def main() -> None:
     if args.quick:
         args.shape, args.window, args.repeat = "80,80,60", 32, 1
     torch.set_num_threads(1)
+    freed = allocator(args.allocator)
     if args.child:
         shape = tuple(int(n) for n in args.shape.split(","))
         blend_once(args.child, (shape[0], shape[1], shape[2]), args.window, args.keep)
         return
-    print(f"one thread, torch {torch.__version__}")
+    print(f"one thread, torch {torch.__version__}, {freed}")
     if args.only != "blending":
         network_table(args)
     if args.only != "network":

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from mskt.cli.console import Group
+from mskt.core.allocator import keep_freed_memory
 
 app = typer.Typer(
     name="mskt",
@@ -79,4 +80,5 @@ _register()
 
 def main() -> None:
     """Entry point of the console script."""
+    keep_freed_memory()
     sys.exit(app())

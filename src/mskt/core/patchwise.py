@@ -222,58 +222,90 @@ class PatchSweep:
             float32 ``(classes, *region.shape)``.
         """
         lattice = Lattice.of(image.data.shape, self._given)
-        out = torch.zeros((self._classes, *region.shape), device=self._device)
-        bottom, top = region.start[2], region.stop[2]
-        for n, start in enumerate(lattice.axes[2].starts):
-            low, high = max(start, bottom), min(start + self._given.window[2], top)
-            if low < high:
-                layer = self._layer(image, lattice, n, region, (index, seed))
-                if layer is not None:
-                    out[..., low - bottom : high - bottom] += layer
+        i, j, _ = image.data.shape
+        whole = region.start[:2] == (0, 0) and region.stop[:2] == (i, j) and _constant(image)
+        if whole:
+            out = self._walked(image, lattice, region, (index, seed))
+        else:
+            out = self._nothing(region)
+            for n in self._layers(lattice, region.start[2], region.stop[2]):
+                self._add([(region, out)], image, lattice, n, (index, seed))
         return _with_background(out, image, region)
 
-    def _layer(
-        self, image: Volume, lattice: Lattice, n: int, region: Region, draw: tuple[int, int]
-    ) -> Tensor | None:
-        """What the windows of layer ``n`` contribute to the slices of a region that they reach.
+    def _nothing(self, box: Region) -> Tensor:
+        return torch.zeros((self._classes, *box.shape), device=self._device)
 
-        None: nothing, no window over the body.
+    def _layers(self, lattice: Lattice, bottom: int, top: int) -> Sequence[int]:
+        """Numbers of the layers that reach into the slices from ``bottom`` to ``top``."""
+        starts = lattice.axes[2].starts
+        return [n for n, a in enumerate(starts) if a < top and a + self._given.window[2] > bottom]
+
+    def _walked(
+        self, image: Volume, lattice: Lattice, region: Region, draw: tuple[int, int]
+    ) -> Tensor:
+        """The sum of all windows over a slab of whole slices.
+
+        What the slab below has left over of its layers is gone on with, and what its own layers
+        have above it is left to the next one.
         """
         i, j, k = image.data.shape
-        start = lattice.axes[2].starts[n]
-        low, end = max(start, region.start[2]), min(start + self._given.window[2], k)
-        high = min(end, region.stop[2])
-        whole = region.start[:2] == (0, 0) and region.stop[:2] == (i, j) and _constant(image)
-        if not whole:
-            box = Region((*region.start[:2], low), (*region.stop[:2], high))
-            return self._sum(image, lattice, n, box, draw)
-        known, rest = self._memo.take(image, (*draw, n, low))
-        if not known:
-            rest = self._sum(image, lattice, n, Region((0, 0, low), (i, j, end)), draw)
-        if high < end:
-            above = None if rest is None else rest[..., high - low :].clone()
-            self._memo.keep(image, (*draw, n, high), above)
-        return None if rest is None else rest[..., : high - low]
+        starts = lattice.axes[2].starts
+        bottom, top = region.start[2], region.stop[2]
+        layers = self._layers(lattice, bottom, top)
+        high = min(k, starts[layers[-1]] + self._given.window[2])
+        known, begun = self._memo.take(image, (*draw, bottom))
+        if known:
+            layers = [n for n in layers if starts[n] >= bottom]
+        here, above = region, Region((0, 0, top), (i, j, max(top, high)))
+        if begun is not None and begun.shape[-1] == top - bottom:  # as a rule; no copy then
+            parts = [(here, begun), (above, self._nothing(above))]
+        else:
+            parts = [(here, self._nothing(here)), (above, self._nothing(above))]
+            if begun is not None:
+                for box, sums in parts:
+                    part = begun[..., box.start[2] - bottom : box.stop[2] - bottom]
+                    sums[..., : part.shape[-1]] = part
+        for n in layers:
+            self._add(parts, image, lattice, n, draw)
+        if high > top:
+            self._memo.keep(image, (*draw, top), parts[1][1])
+        return parts[0][1]
 
-    def _sum(
-        self, image: Volume, lattice: Lattice, n: int, box: Region, draw: tuple[int, int]
-    ) -> Tensor | None:
-        """Share times softmax of the windows of layer ``n``, added up in their order in a box."""
+    def _add(
+        self,
+        parts: Sequence[tuple[Region, Tensor]],
+        image: Volume,
+        lattice: Lattice,
+        n: int,
+        draw: tuple[int, int],
+    ) -> None:
+        """Add share times softmax of the windows of layer ``n``, in their order.
+
+        Args:
+            parts: boxes that lie upon each other, with what has been summed up in them.
+            image: the working grid.
+            lattice: its windows.
+            n: number of the layer.
+            draw: its index and the seed.
+        """
+        box = Region(parts[0][0].start, parts[-1][0].stop)
         places = [
             place
             for place in lattice.layer(n)
             if (common := _common(place.start, self._given.window, box)) is not None
             and (image.mask is None or image.mask[common.slices].any())
         ]
-        if not places:
-            return None
-        total = torch.zeros((self._classes, *box.shape), device=self._device)
         work = partial(self._contribution, image, lattice, box, draw)
-        for common, values in self._each(work, places):
-            total[(slice(None), *_seen_from(box.start, common))] += values
-        return total
+        for where, values, share in self._each(work, places):
+            for part, sums in parts:
+                common = _common(where.start, where.shape, part)
+                if common is not None:
+                    inner = _seen_from(where.start, common)
+                    sums[(slice(None), *_seen_from(part.start, common))].addcmul_(
+                        values[(slice(None), *inner)], share[inner]
+                    )
 
-    def _each(self, work: Any, places: Sequence[_Place]) -> Iterator[tuple[Region, Tensor]]:
+    def _each(self, work: Any, places: Sequence[_Place]) -> Iterator[tuple[Region, Tensor, Tensor]]:
         """Results of ``work`` in order; no more of them exist at a time than there are threads.
 
         On a CPU every window is computed by one thread, several windows at a time: the order of
@@ -291,8 +323,8 @@ class PatchSweep:
     @torch.inference_mode()
     def _contribution(
         self, image: Volume, lattice: Lattice, box: Region, draw: tuple[int, int], place: _Place
-    ) -> tuple[Region, Tensor]:
-        """Share times softmax of one window, where it and the box meet."""
+    ) -> tuple[Region, Tensor, Tensor]:
+        """Softmax of one window and its share at each voxel, where it and the box meet."""
         index, seed = draw
         with sampling([Draw(seed, index, place.number)]):
             logits = self._network(self._input(image, place))
@@ -301,10 +333,11 @@ class PatchSweep:
         inner = _seen_from(place.start, common)
         # Of the whole window: the last bit of an exponential depends on the length of the array.
         values = logits[0].float().softmax(0)[(slice(None), *inner)]
-        for axis, (n, part) in enumerate(zip(place.along, inner, strict=True)):
-            share = torch.from_numpy(lattice.axes[axis].shares[n, part]).to(self._device)
-            values *= share.view([-1 if a == axis else 1 for a in range(3)])
-        return common, values
+        x, y, z = (
+            torch.from_numpy(axis.shares[n, part]).to(self._device)
+            for axis, n, part in zip(lattice.axes, place.along, inner, strict=True)
+        )
+        return common, values, x[:, None, None] * y[:, None] * z
 
     def _input(self, image: Volume, place: _Place) -> Tensor:
         """The voxels of a window as the network takes them; beyond the grid there is air, 0."""
@@ -349,12 +382,12 @@ def _constant(image: Volume) -> bool:
     return not any(array is not None and array.flags.writeable for array in arrays)
 
 
-_Key = tuple[int, int, int, int]
-"""Index and seed of a draw, number of a layer, first slice of what is left of it."""
+_Key = tuple[int, int, int]
+"""Index and seed of a draw, first slice of what is left over."""
 
 
 class _Memo:
-    """Sums of layers that later slabs will want, for one image at a time, up to a limit.
+    """Sums of windows that later slabs will go on with, for one image at a time, up to a limit.
 
     Each is given out once: in a walk from the lowest slab up there is no second time.
     """

@@ -202,6 +202,7 @@ class SliceSweep:
         out = torch.zeros(shape, device=self._device)
         out[:, :, 0] = 1
 
+        @torch.inference_mode()
         def fill(one: _Slice) -> None:
             probabilities = self._softmax(one, [Draw(seed, index, one.k) for index in indices])
             plane = out[:, one.k - region.start[2], :, one.box[0], one.box[1]]
@@ -210,7 +211,6 @@ class SliceSweep:
         each(fill, stems, self._device)
         return out.permute(0, 2, 3, 4, 1)[:, :, region.slices[0], region.slices[1]].unbind()
 
-    @torch.inference_mode()
     def _softmax(self, one: _Slice, draws: Sequence[Draw]) -> Tensor:
         """Probabilities ``(draws, C, rows, columns)`` of one slice in its box."""
         with sampling(draws):

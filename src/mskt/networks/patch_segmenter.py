@@ -54,7 +54,7 @@ class PatchSegmenter(Segmenter):
         self._body = None if model.random else body.shipped(self._device, self._dtype)
         self.label_set = model.label_set
         self.tags = Tags(stochastic=model.variant.dropout > 0, mirror=True)
-        network = _ready(model.network, self._device, self._dtype)
+        network = for_patches(model.network, self._device, self._dtype)
         self._sweep = PatchSweep(network, len(self.labels), given, self._device, self._dtype)
         self._facts = {
             **model.facts,
@@ -123,8 +123,8 @@ def cropped(work: Stack, margin: tuple[int, ...]) -> Stack:
     return work
 
 
-def _ready(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Evaluation mode, dropout sites numbered.
+def for_patches(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """A 3-D network in evaluation mode, its dropout sites numbered, on a device.
 
     Channels last only in 16 bits: in float32 it is no faster on a CPU, and its group normalisation
     sums less exactly.
