@@ -99,3 +99,18 @@ def test_oblique_images_get_a_grid_along_the_world_axes():
     assert inside.mean() > 0.4
     middle = tuple(n // 2 for n in target.shape)
     assert got[middle] == pytest.approx(ramp(target)[middle], abs=1e-2)
+
+
+@pytest.mark.parametrize("spacing", [(2.0, 2.0, 3.0), (0.7, 0.7, 1.0), (1.0, 1.0, 1.0)])
+def test_resampling_does_not_shift_hounsfield_units(spacing):
+    """A cast to integers on the way would take half a unit from every mean."""
+    rng = np.random.default_rng(0)
+    source = Grid((40, 36, 30), np.diag([1.1, 0.9, 1.3, 1.0]))
+    data = rng.normal(50, 20, source.shape).astype(np.float32).round()
+    target = working_grid(source, spacing)
+    moved = resample_image(data, source, target)
+    inside = moved[moved > -500]
+    assert abs(float(inside.mean()) - float(data.mean())) < 0.25
+    assert len(np.unique(moved)) > 1000  # not whole numbers
+    constant = resample_image(np.full(source.shape, 54.5, np.float32), source, target)
+    np.testing.assert_allclose(constant[constant > -500], 54.5, atol=1e-4)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mskt.core.anatomy import LabelSet
 from mskt.core.errors import UsageError
+from mskt.core.foreground import voxel_counts
 from mskt.core.interfaces import (
     FastDraws,
     ReadsThrough,
@@ -285,9 +286,11 @@ def _new_notes(image: Volume, works: Sequence[Volume]) -> tuple[str, ...]:
 
 def _unseen(labels: NDArray[np.uint8], label_set: LabelSet, ends_in_body: bool) -> tuple[str, ...]:
     """Absent structures that may lie beyond the end of a working grid are named, not passed over."""
-    present = np.bincount(labels.ravel(), minlength=256) > 0
-    absent = [s.name for s in label_set.structures if not present[s.index]]
-    if not ends_in_body or not absent:
+    if not ends_in_body:
+        return ()
+    present = np.flatnonzero(voxel_counts(labels))
+    absent = [s.name for s in label_set.structures if s.index not in present]
+    if not absent:
         return ()
     return (
         "not found, or outside the field of view of the segmenter, which ends inside the body: "
