@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import peak_bytes
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -228,16 +229,6 @@ def child(who: str, folder: Path, wanted: list[int]) -> None:
     seconds = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
     means = {name: float(np.mean([row[name] for row in rows])) for name in ("dice", "assd", "hd95")}
     print(json.dumps({**seconds, "peak": peak_bytes() - before, "rows": len(rows), **means}))
-
-
-def peak_bytes(reset: bool = False) -> int:
-    """Largest resident memory so far; from now on, where the system can forget (Linux)."""
-    if reset and Path("/proc/self/clear_refs").exists():
-        Path("/proc/self/clear_refs").write_text("5")
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024
-    raise SystemExit("this measurement of memory needs Linux")
 
 
 def run(who: str, folder: Path, wanted: list[int], threads: int = 1) -> dict[str, float]:
