@@ -150,7 +150,7 @@ def test_little_memory_costs_time_and_changes_nothing(monkeypatch):
     got = [[poor.draw(volume, slab, index=n, seed=0) for n in range(3)] for slab in slabs]
     for n in range(3):
         assert torch.equal(torch.cat([slab[n] for slab in got], dim=-1), wanted[n])
-    held = sum(map(patchwise._bytes, poor._memo._held.values()))
+    held = poor._memo._size()
     assert held <= patchwise.MEMO_BYTES
     assert poor._network.calls > rich._network.calls
 

@@ -34,7 +34,7 @@ class WriteBehind:
         try:
             self.wait()
         except Exception:
-            if error is None:
+            if error is None:  # else the run ends for a reason of its own, which comes first
                 raise
         finally:
             if self._pool is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 GB_ALWAYS = 1.0
 """Python, torch and a network."""
-GB_A_MILLION_VOXELS = 0.018
+GB_A_MILLION_VOXELS = 0.014
 """Of the scan: image, maps and what is derived from them (``benchmarks/end_to_end.py``)."""
 _SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
 
@@ -27,8 +27,7 @@ def advice(shape: tuple[int, ...] | None, error: BaseException) -> str:
     """
     if "cuda" in str(error).lower():
         return (
-            "the memory of the GPU ran out, with one draw at a time. Close other programs that "
-            "use it, or use --device cpu."
+            "the memory of the GPU ran out. Close other programs that use it, or use --device cpu."
         )
     if shape is None:
         return f"memory ran out{_allowed()}. Close other programs, or allow more."

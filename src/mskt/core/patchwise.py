@@ -2,9 +2,9 @@
 
 Every 3-D segmenter does this in the same way, so that they differ in their networks alone. The
 windows stand on one lattice of the whole grid, whatever region is asked for; windows without body
-cost nothing. Contributions are added in one fixed order, first within a layer (windows that begin
-at the same height), then layer upon layer: a slab has the very values that it would have in the
-whole volume, and the probabilities of the whole volume never exist.
+cost nothing. Contributions are added one by one in the order of the windows, layer upon layer (a layer:
+windows that begin at the same height): a slab has the very values that it would have in the whole
+volume, and the probabilities of the whole volume never exist.
 """
 
 from __future__ import annotations
@@ -253,8 +253,8 @@ class PatchSweep:
         bottom, top = region.start[2], region.stop[2]
         layers = self._layers(lattice, bottom, top)
         high = min(k, starts[layers[-1]] + self._given.window[2])
-        known, begun = self._memo.take(image, (*draw, bottom))
-        if known:
+        begun = self._memo.take(image, (*draw, bottom))
+        if begun is not None:
             layers = [n for n in layers if starts[n] >= bottom]
         here, above = region, Region((0, 0, top), (i, j, max(top, high)))
         if begun is not None and begun.shape[-1] == top - bottom:  # as a rule; no copy then
@@ -396,34 +396,30 @@ class _Memo:
         self._limit = limit
         self._lock = Lock()
         self._of: weakref.ref[Volume] | None = None
-        self._held: dict[_Key, Tensor | None] = {}
+        self._held: dict[_Key, Tensor] = {}
 
-    def take(self, image: Volume, key: _Key) -> tuple[bool, Tensor | None]:
-        """Whether it is known, and if so, what it is; it is forgotten."""
+    def take(self, image: Volume, key: _Key) -> Tensor | None:
+        """What is known, and is now forgotten; None if nothing is."""
         with self._lock:
-            if self._of is None or self._of() is not image or key not in self._held:
-                return False, None
-            return True, self._held.pop(key)
+            if self._of is None or self._of() is not image:
+                return None
+            return self._held.pop(key, None)
 
-    def keep(self, image: Volume, key: _Key, value: Tensor | None) -> None:
+    def keep(self, image: Volume, key: _Key, value: Tensor) -> None:
         """Remember it if there is room; what lies below it has been walked past and makes room."""
         with self._lock:
             if self._of is None or self._of() is not image:
                 self._held = {}
                 self._of = weakref.ref(image, self._forget)
-            if self._size() + _bytes(value) > self._limit:
+            if self._size() + value.nbytes > self._limit:
                 self._held = {k: v for k, v in self._held.items() if k[-1] >= key[-1]}
-            if self._size() + _bytes(value) <= self._limit:
+            if self._size() + value.nbytes <= self._limit:
                 self._held[key] = value
 
     def _size(self) -> int:
-        return sum(map(_bytes, self._held.values()))
+        return sum(value.nbytes for value in self._held.values())
 
     def _forget(self, of: weakref.ref[Volume]) -> None:
         """The image is gone. No lock: this may be called while one is held in the same thread."""
         if self._of is of:
             self._held = {}
-
-
-def _bytes(value: Tensor | None) -> int:
-    return 0 if value is None else value.nbytes
