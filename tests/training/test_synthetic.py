@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mskt.core.anatomy import label_set
-from mskt.core.errors import InputError
+from mskt.core.errors import InputError, UsageError
 from mskt.report import nifti
 from mskt.report.outputs import label_table
 from mskt.synthesis import shape_table
@@ -194,3 +195,51 @@ def test_parametric_persons_know_everything(ellipsoid_person, monkeypatch, opene
     synthetic._parametric.cache_clear()
     assert case.known is None
     assert case.patient == "synthetic-1"
+
+
+def test_kept_cases_are_those_of_the_stream_and_made_once(maps, opened, tmp_path, monkeypatch):
+    spec = f"synthesis:{maps}?p_parametric=0&validation=1"
+    endless, kept = opened(spec).stream(), opened(f"{spec}&cases=3").stream()
+    order = [[kept.case(epoch * 3 + place).image for place in range(3)] for epoch in range(4)]
+    expected = [endless.case(number) for number in range(3)]
+    for epoch in order:
+        found = [
+            next(i for i, e in enumerate(expected) if np.array_equal(e.image, image))
+            for image in epoch
+        ]
+        assert sorted(found) == [0, 1, 2]
+    for number in range(3):
+        again, new = pickle.loads(pickle.dumps(kept)).kept(number), expected[number]
+        assert np.array_equal(again.target, new.target)
+        assert np.array_equal(again.body, new.body)
+        assert (again.known, again.patient) == (new.known, new.patient)
+
+    def refuse(*_):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(SyntheticStream, "case", refuse)
+    assert np.array_equal(kept.kept(1).image, expected[1].image)
+    with pytest.raises(AssertionError, match="made again"):  # other people, other cases
+        opened(f"{spec}&cases=3&leave_out=vh_male").stream().case(0)
+
+
+def test_a_kept_case_that_is_damaged_is_made_again(maps, opened):
+    kept = opened(f"synthesis:{maps}?p_parametric=0&cases=1").stream()
+    first = kept.case(0)
+    (file,) = Path(kept.folder).glob("*.npz")
+    file.write_bytes(file.read_bytes()[:5000])
+    assert np.array_equal(kept.case(0).image, first.image)
+    assert len(file.read_bytes()) > 5000
+
+
+def test_kept_cases_validate_on_others(maps, opened):
+    spec = f"synthesis:{maps}?p_parametric=0&validation=2"
+    kept, endless = opened(f"{spec}&cases=2"), opened(spec)
+    for mine, theirs in zip(kept.cases(), endless.cases(), strict=True):
+        assert np.array_equal(mine.image, theirs.image)
+    assert kept.describe()["sources"][0]["kept_cases"] == 2
+
+
+def test_no_kept_case_is_refused(maps, opened):
+    with pytest.raises(UsageError, match="cases='0'"):
+        opened(f"synthesis:{maps}?cases=0")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import mskt
+from mskt.core import checksum
 from mskt.core.anatomy import suggestion
 from mskt.core.cases import Case, find_cases, find_label_maps
 from mskt.core.cases.names import stem
@@ -22,6 +23,7 @@ from mskt.synthesis.labelmap import LabelMap
 from mskt.synthesis.phantom import make_phantom
 from mskt.training.cases import CaseStream, TrainingCase
 from mskt.training.dataspec import DataSpec
+from mskt.training.kept import KeptStream
 from mskt.training.prepared import Settings, prepare_made
 from mskt.training.sources import AnnotatedSource, Plan, Source, annotated
 from mskt.training.splits import Identity
@@ -29,12 +31,32 @@ from mskt.training.synthetic import PERSONS_FROM, SyntheticStream
 
 _OWN = (
     "share", "maps", "table", "persons", "p_parametric", "p_mixed", "leave_out", "clinical", "validation",
+    "cases",
 )  # fmt: skip
 _SETTINGS = {field.name: field for field in fields(SynthesisConfig)}
 _TABLES = ("labels.json", "labels.tsv", "dseg.tsv", "dataset.json")
 _LABEL_WORD = re.compile(r"(?:^|[._ -])(?:d?seg|labels?)(?:[._ -].*)?$", re.IGNORECASE)
 _VALIDATION_FROM = PERSONS_FROM + 10_000
 """Seed of the first parametric person of validation: no training reaches it."""
+
+
+@dataclass(frozen=True)
+class Keep:
+    """How many cases of a synthesis are used, and where they lie.
+
+    Attributes:
+        count: of training.
+        cache: a folder.
+        maps: what tells the contents of the label maps apart, JSON-ready.
+    """
+
+    count: int
+    cache: Path
+    maps: tuple[str, ...]
+
+    def of(self, stream: SyntheticStream, count: int | None = None) -> KeptStream:
+        """The first cases of the stream, ``self.count`` of them or another number."""
+        return KeptStream.of(stream, count or self.count, self.cache, self.maps, stream.seed)
 
 
 @dataclass(frozen=True)
@@ -49,6 +71,7 @@ class SyntheticSource(Source):
         people: name of the person of each map.
         left_out: the user's choice, for all folds.
         validation: number of cases to validate on.
+        keep: keeps a number of cases on disk, for training and for validation; None: each is new.
     """
 
     whole: SyntheticStream
@@ -56,6 +79,7 @@ class SyntheticSource(Source):
     left_out: str = ""
     validation: int = 8
     share: float | None = None
+    keep: Keep | None = None
     follows_folds: bool = False
 
     @property
@@ -66,16 +90,19 @@ class SyntheticSource(Source):
 
     def stream(self, patients: Collection[str]) -> CaseStream | None:
         """Cases made of the anatomy of these people alone."""
+        made = self._of(patients)
+        return self.keep.of(made) if made is not None and self.keep else made
+
+    def _of(self, patients: Collection[str]) -> SyntheticStream | None:
         if not {*self.patients} & {*patients}:
             return None
         return self._only({*self.patients} - {*patients})
 
     def cases(self, patients: Collection[str]) -> list[Callable[[], TrainingCase]]:
         """A fixed set of cases of these people, of seeds that training never draws."""
-        made = self.stream(patients)
+        made = self._of(patients)
         if made is None:
             return []
-        assert isinstance(made, SyntheticStream)
         made = replace(
             made, seed=key(self.whole.seed, "validation") % 2**62, persons_from=_VALIDATION_FROM
         )
@@ -83,7 +110,8 @@ class SyntheticSource(Source):
             persons = shape_table.packaged().persons
             others = tuple(i for i, name in enumerate(persons) if name not in patients)
             made = replace(made, excluded_persons=others, p_parametric=0.0 if made.maps else 1.0)
-        return [partial(made.case, number) for number in range(self.validation)]
+        case = self.keep.of(made, self.validation).kept if self.keep else made.case
+        return [partial(case, number) for number in range(self.validation)]
 
     def identities(self) -> list[Identity]:
         """Nothing: its cases are endless."""
@@ -97,6 +125,7 @@ class SyntheticSource(Source):
             "people": list(self.patients),
             "left_out": self.left_out,
             "validation_cases": self.validation,
+            **({"kept_cases": self.keep.count} if self.keep else {}),
         }
 
     def _only(self, absent: Collection[str]) -> SyntheticStream:
@@ -144,7 +173,12 @@ def synthesis(spec: DataSpec, plan: Plan, share: float | None) -> SyntheticSourc
     for mask in maps:  # what is wrong with a map is said now, not by a worker in an hour
         plan.report(f"synthesis: {Path(mask).name}")
         LabelMap.from_file(mask, table)
-    source = SyntheticSource(stream, people, "", spec.count("validation", 8), share)
+    keep = None
+    if "cases" in spec.options:
+        files = [*map(Path, maps), *([table] if table else [])]
+        sums = tuple(str(checksum.of_input(file)["sha256"]) for file in files)
+        keep = Keep(spec.count("cases", 1), plan.cache, sums)
+    source = SyntheticSource(stream, people, "", spec.count("validation", 8), share, keep)
     left_out = spec.options.get("leave_out", "")
     if not left_out:
         return source
