@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import edt
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -170,7 +171,7 @@ def _depth(labels: NDArray[np.uint8], step: FloatArray) -> FloatArray:
         differs = labels[tuple(low)] != labels[tuple(high)]
         border[tuple(low)] |= differs
         border[tuple(high)] |= differs
-    depth = ndimage.distance_transform_edt(~border, sampling=step.tolist())
+    depth = edt.edt(~border, anisotropy=step.tolist(), parallel=1)
     return np.asarray(depth + 0.5 * float(step.mean()), np.float32)
 
 
@@ -345,8 +346,8 @@ def _fill_hull(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _signed(mask: NDArray[np.bool_], step: float) -> FloatArray:
-    out = ndimage.distance_transform_edt(~mask) - ndimage.distance_transform_edt(mask)
-    smooth = ndimage.gaussian_filter(out.astype(np.float32) * step, (1.0, 1.0, 2.0))
+    out = edt.edt(~mask, parallel=1) - edt.edt(mask, parallel=1)
+    smooth = ndimage.gaussian_filter(out * np.float32(step), (1.0, 1.0, 2.0))
     return np.asarray(smooth, np.float32)
 
 
