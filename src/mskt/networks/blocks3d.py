@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -13,10 +14,12 @@ EPSILON: Final = 1e-5
 class InstanceNorm(nn.Module):
     """Instance normalisation without parameters: mean 0 and variance 1 in each channel.
 
-    Group normalisation with a group for each channel is the same, and on CPUs five times as fast as
-    what torch calls instance normalisation.
+    Group normalisation with a group for each channel is the same. On CPUs it is the faster of torch's
+    two in float32, by three to five times, and the slower in bfloat16, by two, and by five in training.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, *space)``, more than one voxel a channel."""
+        if x.dtype == torch.bfloat16:
+            return functional.instance_norm(x, eps=EPSILON)
         return functional.group_norm(x, x.shape[1], eps=EPSILON)
