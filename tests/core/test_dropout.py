@@ -94,3 +94,41 @@ def test_masks_made_on_another_device_are_the_same(p, shape):
     with sampling(draws):
         here = module(x)
     assert torch.equal(module._masks_there(draws, x), here)
+
+
+@pytest.mark.parametrize("p", [0.2, 0.5])
+@pytest.mark.parametrize(
+    ("shape", "order"),
+    [
+        ((3, 8, 40, 41), torch.contiguous_format),
+        ((3, 8, 40, 41), torch.channels_last),
+        ((2, 8, 9, 10, 41), torch.channels_last_3d),
+        ((2, 41, 96), torch.contiguous_format),
+    ],
+)
+def test_in_training_each_activation_is_dropped_with_its_chance(p, shape, order):
+    module = McDropout(p).train()
+    x = torch.ones(shape).contiguous(memory_format=order).requires_grad_()
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        y = module(x)
+        again = module(x)
+        torch.manual_seed(5)
+        assert torch.equal(module(x), y)
+    assert not torch.equal(again, y)
+    assert y.stride() == x.stride()
+    dropped = y.eq(0)
+    share = pytest.approx(p, abs=4 * (p * (1 - p) / x.numel()) ** 0.5 + 1 / 512)
+    assert dropped.float().mean().item() == share
+    assert y[~dropped].unique().tolist() == pytest.approx([1 / (1 - p)], rel=2e-3)
+    # Not the same for every image of the batch, nor for every channel.
+    assert not torch.equal(dropped[0], dropped[1])
+    assert not torch.equal(dropped[:, 0], dropped[:, 1])
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(gradient, y.detach())
+
+
+def test_in_training_gaps_in_memory_do_not_matter():
+    x = torch.ones(4, 8, 20, 20)[:, :, ::2, ::2]
+    y = McDropout(0.5).train()(x)
+    assert set(y.unique().tolist()) == {0.0, 2.0}
