@@ -78,8 +78,8 @@ class McDropout(nn.Module):
     def _dropped(self, x: Tensor) -> Tensor:
         """Ordinary dropout, with masks from torch's generator.
 
-        On a CPU a byte decides on each activation, as in sampling (p is then a multiple of 1/256): eight come
-        from one random word, where torch's own dropout takes a word for each.
+        On a CPU a byte decides on each activation, as in sampling (p is then a multiple of 1/256):
+        eight come from one random word, where torch's own dropout takes a word for each.
         """
         dense = any(x.is_contiguous(memory_format=order) for order in _orders(x.ndim))
         if x.device.type != "cpu" or self.p == 0 or not dense:
