@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import box_run
@@ -88,6 +89,55 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, here):
     facts = json.loads((torn / "run.json").read_text())
     assert facts["fold"] == {"train": ["a", "b", "c"], "validation": ["d"]}
     assert facts["ended"] and facts["parts"]["net"]["steps"] == 24
+
+
+WAITING = """
+import os, time
+from dataclasses import dataclass
+from mskt.core.anatomy import label_set
+from mskt.training.cases import CaseStream, CaseWindow
+
+@dataclass(frozen=True)
+class Tells(CaseStream):
+    label_set: object = label_set("msk22")
+    spacing_mm: tuple = (1.0, 1.0, 1.0)
+    def case(self, number):
+        return os.getpid()
+    def describe(self):
+        return {}
+
+if __name__ == "__main__":
+    window = CaseWindow(Tells(), 1, workers=1)
+    print(window.at(0)[0], flush=True)
+    time.sleep(300)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+def test_workers_do_not_outlive_a_killed_training(tmp_path):
+    script = tmp_path / "waits.py"
+    script.write_text(WAITING)
+    training = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, env=ALONE, text=True
+    )
+    worker = int(training.stdout.readline())
+    training.kill()
+    training.wait()
+    training.stdout.close()
+    for _ in range(600):
+        if not running(worker):
+            return
+        time.sleep(0.05)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker still waits for work from nobody")
+
+
+def running(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
 
 
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch without gloo")

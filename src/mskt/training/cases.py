@@ -6,13 +6,15 @@ does not matter. That is what lets a resumed run see what an uninterrupted one w
 
 from __future__ import annotations
 
+import os
+import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any
 
 import numpy as np
@@ -101,7 +103,7 @@ class CaseWindow:
         self._cases: OrderedDict[int, Sequence[TrainingCase]] = OrderedDict()
         self._ahead: dict[int, Future[Sequence[TrainingCase]]] = {}
         self._pool = (
-            ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
+            ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_worker)
             if workers
             else None
         )
@@ -148,10 +150,19 @@ def _made(stream: CaseStream, adapt: Adapt, number: int) -> Sequence[TrainingCas
     return tuple(adapt(stream.case(number)))
 
 
-def _one_thread() -> None:
-    """Workers leave the cores to the network."""
+def _worker() -> None:
+    """Workers leave the cores to the network, and do not outlive a training that was killed."""
     import torch
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
     threadpool_limits(1)  # NumPy's matrix products
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait for it; without this a worker waits for work from nobody, with all its memory."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
