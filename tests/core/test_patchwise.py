@@ -140,6 +140,42 @@ def test_each_window_is_computed_once_a_draw_where_the_image_cannot_change():
     assert counts == [windows, 2 * windows]  # else: once for each of the two slabs it reaches
 
 
+@pytest.mark.parametrize("draws", [1, 3])
+def test_thin_slabs_compute_each_window_once_and_have_the_same_values(draws, monkeypatch):
+    """Windows long enough for vector instructions and their remainders."""
+    monkeypatch.setattr(patchwise, "THIN_BYTES", 4 * CLASSES * 40 * 37 * 5)
+    monkeypatch.setattr(patchwise, "CHUNK_BYTES", 4 * CLASSES * 20 * 26 * 7)
+    volume, made = image((40, 37, 61), frozen=True), sweep(window=(24, 20, 26))
+    slabs = made.regions(volume, draws)
+    assert max(slab.shape[2] for slab in slabs) == 5
+    got = [[made.draw(volume, slab, index=n, seed=0) for n in range(draws)] for slab in slabs]
+    assert made._network.calls == draws * 3 * 3 * 4
+    for n in range(draws):
+        whole = sweep(window=(24, 20, 26)).draw(volume, box(volume), index=n, seed=0)
+        assert torch.equal(torch.cat([slab[n] for slab in got], dim=-1), whole)
+
+
+def test_slabs_are_thin_only_where_all_draws_can_be_remembered(monkeypatch):
+    monkeypatch.setattr(patchwise, "THIN_BYTES", 4 * CLASSES * 12 * 14)
+    monkeypatch.setattr(patchwise, "MEMO_BYTES", 4 * CLASSES * 12 * 14 * WINDOW[2] * 2)
+
+    def deepest(draws, *, frozen=True):
+        return max(
+            slab.shape[2] for slab in sweep().regions(image((12, 14, 30), frozen=frozen), draws)
+        )
+
+    assert [deepest(1), deepest(2)] == [1, 1]
+    assert [deepest(3), deepest(None), deepest(1, frozen=False)] == [3, 3, 3]
+
+
+def test_what_was_given_out_is_never_written_again():
+    volume, made = image((12, 14, 30), frozen=True), sweep()
+    for draws in (1, None):
+        given = [made.draw(volume, slab, index=0, seed=0) for slab in made.regions(volume, draws)]
+        whole = sweep().draw(volume, box(volume), index=0, seed=0)
+        assert torch.equal(torch.cat(given, dim=-1), whole)
+
+
 def test_little_memory_costs_time_and_changes_nothing(monkeypatch):
     volume = image((12, 14, 30), frozen=True)
     rich = sweep()
@@ -150,8 +186,7 @@ def test_little_memory_costs_time_and_changes_nothing(monkeypatch):
     got = [[poor.draw(volume, slab, index=n, seed=0) for n in range(3)] for slab in slabs]
     for n in range(3):
         assert torch.equal(torch.cat([slab[n] for slab in got], dim=-1), wanted[n])
-    held = poor._memo._size()
-    assert held <= patchwise.MEMO_BYTES
+    assert poor._memo.nbytes <= patchwise.MEMO_BYTES
     assert poor._network.calls > rich._network.calls
 
 
@@ -163,9 +198,9 @@ def test_nothing_is_remembered_of_another_image():
     got = made.draw(second, high, index=0, seed=0)
     assert torch.equal(got, sweep().draw(second, high, index=0, seed=0))
     made.draw(second, low, index=0, seed=0)
-    assert made._memo._held
+    assert len(made._memo)
     del second
-    assert not made._memo._held
+    assert not len(made._memo)
 
 
 def test_an_image_that_may_change_is_looked_at_again():

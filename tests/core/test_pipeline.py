@@ -85,6 +85,23 @@ def test_the_result_does_not_depend_on_slabs(depth):
     assert want.uncertainty.max() > 0
 
 
+def test_regions_are_planned_for_the_number_of_draws():
+    class Planned(ByIntensity):
+        def regions(self, image):
+            raise AssertionError("the number of draws is known")
+
+        def regions_for(self, image, draws):
+            asked.append(draws)
+            return axial_slabs(image.data.shape, draws)
+
+    asked = []
+    image = scan(affine((1, 1, 1)))
+    got = segment_case(image, Planned(True), McDropoutEstimator(3))
+    want = segment_case(image, ByIntensity(True), McDropoutEstimator(3))
+    assert asked == [3]
+    assert np.array_equal(got.labels.data, want.labels.data)
+
+
 def test_only_the_largest_component_of_each_side_is_kept():
     image = scan(affine((1, 1, 1)))
     image.data[2:6, 2:6, 8:12] = 800

@@ -147,6 +147,15 @@ class FastDraws(Protocol):
 
 
 @runtime_checkable
+class PlansRegions(Protocol):
+    """A segmenter whose regions are better chosen when the number of draws is known."""
+
+    def regions_for(self, image: Volume, draws: int) -> Sequence[Region]:
+        """As :meth:`Segmenter.regions`; the caller takes ``draws`` draws of each before the next."""
+        ...
+
+
+@runtime_checkable
 class ReportsPreparation(Protocol):
     """A segmenter whose :meth:`Segmenter.prepare` takes minutes and says how far it is."""
 

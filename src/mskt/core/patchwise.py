@@ -9,14 +9,12 @@ volume, and the probabilities of the whole volume never exist.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise, product
-from threading import Lock
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -28,6 +26,7 @@ from mskt.core.dropout import Draw, sampling
 from mskt.core.errors import UsageError
 from mskt.core.intensity import brightness
 from mskt.core.interfaces import Region
+from mskt.core.ring import Block, Memo, Ring
 from mskt.core.viewcheck import refused, without
 from mskt.core.volume import Volume
 
@@ -37,8 +36,12 @@ SIGMA: Final = 0.125
 """Of the Gaussian, as a part of the window's length: the custom of nnU-Net and MONAI."""
 SLAB_BYTES: Final = 1 << 30
 """Most that one draw of one region may take."""
+THIN_BYTES: Final = 48 << 20
+"""The same where all draws are remembered: what is made of a region later takes memory, too."""
 MEMO_BYTES: Final = 1 << 30
-"""Most that the parts of layers that reach above the slabs asked for may take."""
+"""Most that what is remembered of draws may take."""
+CHUNK_BYTES: Final = 1 << 20
+"""Part of a window that is added at a time, so that it stays in the cache of a core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +171,7 @@ class PatchSweep:
     """Regions and draws of a 3-D network: what a segmenter's methods of these names give on.
 
     Windows of a layer reach above the slab that needs them. So that the next slab need not compute
-    them again, their upper parts are remembered (up to :data:`MEMO_BYTES`) where the image cannot
+    them again, what has been summed up is remembered (up to :data:`MEMO_BYTES`) where the image cannot
     change: its arrays are read-only. What is not remembered is computed again, with the same result.
 
     Args:
@@ -192,18 +195,26 @@ class PatchSweep:
         self._given = given
         self._device = device
         self._dtype = dtype
-        self._memo = _Memo(MEMO_BYTES)
+        self._memo = Memo(MEMO_BYTES)
 
-    def regions(self, image: Volume) -> Sequence[Region]:
-        """Slabs of whole slices that begin where layers of windows begin."""
+    def regions(self, image: Volume, draws: int | None = None) -> Sequence[Region]:
+        """Slabs of whole slices, none of which reaches across the begin of a layer of windows.
+
+        Args:
+            image: a working grid.
+            draws: of each region, where it is known and the regions are walked from the lowest up.
+                Slabs are thin if all draws can be remembered; else as high as a step, since every slab
+                costs a draw that is not remembered all the windows that reach into it.
+        """
         i, j, k = image.data.shape
-        z = Lattice.of(image.data.shape, self._given).axes[2]
-        deepest = max(1, int(SLAB_BYTES / (4 * self._classes * i * j)))
-        cuts = {max(0, start) for start in z.starts} | {z.starts[-1] + z.step}
-        ends = [*sorted(cut for cut in cuts if cut < k), k]
+        lattice = Lattice.of(image.data.shape, self._given)
+        slice_bytes = 4 * self._classes * i * j
+        held = slice_bytes * min(k, self._given.window[2])
+        thin = draws is not None and _constant(image) and (draws == 1 or draws * held <= MEMO_BYTES)
+        deepest = max(1, (THIN_BYTES if thin else SLAB_BYTES) // slice_bytes)
         slabs = [
             (low, min(low + deepest, end))
-            for start, end in pairwise(ends)
+            for start, end in pairwise([0, *_cuts(lattice.axes[2])])
             for low in range(start, end, deepest)
         ]
         return tuple(Region((0, 0, low), (i, j, high)) for low, high in slabs)
@@ -223,17 +234,14 @@ class PatchSweep:
         """
         lattice = Lattice.of(image.data.shape, self._given)
         i, j, _ = image.data.shape
-        whole = region.start[:2] == (0, 0) and region.stop[:2] == (i, j) and _constant(image)
-        if whole:
+        if region.start[:2] == (0, 0) and region.stop[:2] == (i, j):
             out = self._walked(image, lattice, region, (index, seed))
         else:
-            out = self._nothing(region)
+            shape = (self._classes, *region.shape)
+            out = torch.zeros(shape, device=self._device)
             for n in self._layers(lattice, region.start[2], region.stop[2]):
-                self._add([(region, out)], image, lattice, n, (index, seed))
+                self._add([Block(region, out)], image, lattice, n, (index, seed))
         return _with_background(out, image, region)
-
-    def _nothing(self, box: Region) -> Tensor:
-        return torch.zeros((self._classes, *box.shape), device=self._device)
 
     def _layers(self, lattice: Lattice, bottom: int, top: int) -> Sequence[int]:
         """Numbers of the layers that reach into the slices from ``bottom`` to ``top``."""
@@ -245,35 +253,27 @@ class PatchSweep:
     ) -> Tensor:
         """The sum of all windows over a slab of whole slices.
 
-        What the slab below has left over of its layers is gone on with, and what its own layers
-        have above it is left to the next one.
+        The walk that ended where the slab begins is gone on with, if it is remembered.
         """
         i, j, k = image.data.shape
-        starts = lattice.axes[2].starts
         bottom, top = region.start[2], region.stop[2]
+        ring = self._memo.take(image, (*draw, bottom)) if _constant(image) else None
         layers = self._layers(lattice, bottom, top)
-        high = min(k, starts[layers[-1]] + self._given.window[2])
-        begun = self._memo.take(image, (*draw, bottom))
-        if begun is not None:
-            layers = [n for n in layers if starts[n] >= bottom]
-        here, above = region, Region((0, 0, top), (i, j, max(top, high)))
-        if begun is not None and begun.shape[-1] == top - bottom:  # as a rule; no copy then
-            parts = [(here, begun), (above, self._nothing(above))]
-        else:
-            parts = [(here, self._nothing(here)), (above, self._nothing(above))]
-            if begun is not None:
-                for box, sums in parts:
-                    part = begun[..., box.start[2] - bottom : box.stop[2] - bottom]
-                    sums[..., : part.shape[-1]] = part
-        for n in layers:
-            self._add(parts, image, lattice, n, draw)
-        if high > top:
-            self._memo.keep(image, (*draw, top), parts[1][1])
-        return parts[0][1]
+        if ring is None:
+            ring = Ring(self._classes, (i, j), k, lattice.axes[2].step, bottom, self._device)
+            ring.layer = layers[0]
+        for n in range(ring.layer, layers[-1] + 1):
+            ring.reach(min(k, lattice.axes[2].starts[n] + self._given.window[2]))
+            self._add(ring.blocks, image, lattice, n, draw)
+        ring.layer = layers[-1] + 1
+        out = ring.give(top)
+        if top < k and _constant(image):
+            self._memo.keep(image, (*draw, top), ring)
+        return out
 
     def _add(
         self,
-        parts: Sequence[tuple[Region, Tensor]],
+        blocks: Sequence[Block],
         image: Volume,
         lattice: Lattice,
         n: int,
@@ -282,62 +282,75 @@ class PatchSweep:
         """Add share times softmax of the windows of layer ``n``, in their order.
 
         Args:
-            parts: boxes that lie upon each other, with what has been summed up in them.
+            blocks: lie upon each other.
             image: the working grid.
             lattice: its windows.
             n: number of the layer.
             draw: its index and the seed.
         """
-        box = Region(parts[0][0].start, parts[-1][0].stop)
+        box = Region(blocks[0].box.start, blocks[-1].box.stop)
         places = [
             place
             for place in lattice.layer(n)
             if (common := _common(place.start, self._given.window, box)) is not None
             and (image.mask is None or image.mask[common.slices].any())
         ]
-        work = partial(self._contribution, image, lattice, box, draw)
-        for where, values, share in self._each(work, places):
-            for part, sums in parts:
-                common = _common(where.start, where.shape, part)
-                if common is not None:
-                    inner = _seen_from(where.start, common)
-                    sums[(slice(None), *_seen_from(part.start, common))].addcmul_(
-                        values[(slice(None), *inner)], share[inner]
-                    )
+        threads = torch.get_num_threads() if self._device.type == "cpu" else 1
+        with self._workers(threads) as each:
+            for first in range(0, len(places), threads):
+                group = places[first : first + threads]
+                found = each(partial(self._logits, image, draw), group)
+                for place in group:
+                    self._add_window(blocks, lattice, place, next(found), each)
 
-    def _each(self, work: Any, places: Sequence[_Place]) -> Iterator[tuple[Region, Tensor, Tensor]]:
-        """Results of ``work`` in order; no more of them exist at a time than there are threads.
+    @contextmanager
+    def _workers(self, threads: int) -> Iterator[Callable[..., Iterator[Any]]]:
+        """A ``map`` whose results come in order.
 
         On a CPU every window is computed by one thread, several windows at a time: the order of
         additions inside a convolution then depends on nothing.
         """
-        threads = torch.get_num_threads() if self._device.type == "cpu" else 1
-        with ExitStack() as stack:
-            each: Any = map
-            if self._device.type == "cpu":
-                pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-                each = stack.enter_context(pool).map
-            for first in range(0, len(places), threads):
-                yield from each(work, places[first : first + threads])
+        if self._device.type != "cpu":
+            yield map
+            return
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.map
 
     @torch.inference_mode()
-    def _contribution(
-        self, image: Volume, lattice: Lattice, box: Region, draw: tuple[int, int], place: _Place
-    ) -> tuple[Region, Tensor, Tensor]:
-        """Softmax of one window and its share at each voxel, where it and the box meet."""
+    def _logits(self, image: Volume, draw: tuple[int, int], place: _Place) -> Tensor:
+        """What the network says of a window, ``(classes, *window)``."""
         index, seed = draw
         with sampling([Draw(seed, index, place.number)]):
-            logits = self._network(self._input(image, place))
-        common = _common(place.start, self._given.window, box)
-        assert common is not None
-        inner = _seen_from(place.start, common)
-        # Of the whole window: the last bit of an exponential depends on the length of the array.
-        values = logits[0].float().softmax(0)[(slice(None), *inner)]
+            logits: Tensor = self._network(self._input(image, place))
+        return logits[0]
+
+    def _add_window(
+        self,
+        blocks: Sequence[Block],
+        lattice: Lattice,
+        place: _Place,
+        logits: Tensor,
+        each: Callable[..., Iterator[Any]],
+    ) -> None:
+        """Add a window to what it meets, some rows at a time; rows have no sum in common."""
         x, y, z = (
-            torch.from_numpy(axis.shares[n, part]).to(self._device)
-            for axis, n, part in zip(lattice.axes, place.along, inner, strict=True)
+            torch.from_numpy(axis.shares[n]).to(self._device)
+            for axis, n in zip(lattice.axes, place.along, strict=True)
         )
-        return common, values, x[:, None, None] * y[:, None] * z
+        plane = y[:, None] * z
+        deep, parts, rows = logits.shape[1], 1, logits.shape[1]
+        if self._device.type == "cpu":
+            parts = torch.get_num_threads()
+            rows = max(1, CHUNK_BYTES // (4 * self._classes * plane.numel()))
+
+        @torch.inference_mode()
+        def add(part: int) -> None:
+            for first in range(part * rows, deep, parts * rows):
+                some = slice(first, min(first + rows, deep))
+                _add_rows(blocks, place.start, some, logits[:, some], x[some, None, None] * plane)
+
+        for _ in each(add, range(parts)):
+            pass
 
     def _input(self, image: Volume, place: _Place) -> Tensor:
         """The voxels of a window as the network takes them; beyond the grid there is air, 0."""
@@ -348,6 +361,43 @@ class PatchSweep:
         x = np.zeros(self._given.window, np.float32)
         x[_seen_from(place.start, inside)] = values
         return torch.from_numpy(x)[None, None].to(self._device, self._dtype)
+
+
+def _add_rows(
+    blocks: Sequence[Block],
+    start: tuple[int, int, int],
+    rows: slice,
+    logits: Tensor,
+    share: Tensor,
+) -> None:
+    """Add share times softmax of some rows of a window, in float32.
+
+    Args:
+        blocks: where to.
+        start: first voxel of the window.
+        rows: which, along its first axis.
+        logits: ``(C, *size)`` of these rows.
+        share: ``size``; overwritten.
+    """
+    size = (logits.shape[1], logits.shape[2], logits.shape[3])
+    origin = (start[0] + rows.start, *start[1:])
+    met = [(block, common) for block in blocks if (common := _common(origin, size, block.box))]
+    if not met:
+        return
+    # Of all voxels of the rows: the last bit of an exponential depends on the length of the array.
+    values = torch.empty(logits.shape, device=logits.device).copy_(logits)
+    values.sub_(values.amax(0)).exp_()
+    share.div_(values.sum(0))  # one pass over all classes less
+    for block, common in met:
+        inner = _seen_from(origin, common)
+        there = (slice(None), *_seen_from(block.box.start, common))
+        block.sums[there].addcmul_(values[(slice(None), *inner)], share[inner])
+
+
+def _cuts(z: Axis) -> Sequence[int]:
+    """Heights at which slabs end: where layers begin, and the end of the grid."""
+    beyond = range(z.starts[-1] + z.step, z.length, z.step)
+    return [*(at for at in (*z.starts, *beyond) if at > 0), z.length]
 
 
 def _common(start: tuple[int, int, int], size: tuple[int, int, int], box: Region) -> Region | None:
@@ -380,46 +430,3 @@ def _constant(image: Volume) -> bool:
     """True if nobody can change the image under way."""
     arrays = (image.data, image.mask)
     return not any(array is not None and array.flags.writeable for array in arrays)
-
-
-_Key = tuple[int, int, int]
-"""Index and seed of a draw, first slice of what is left over."""
-
-
-class _Memo:
-    """Sums of windows that later slabs will go on with, for one image at a time, up to a limit.
-
-    Each is given out once: in a walk from the lowest slab up there is no second time.
-    """
-
-    def __init__(self, limit: float) -> None:
-        self._limit = limit
-        self._lock = Lock()
-        self._of: weakref.ref[Volume] | None = None
-        self._held: dict[_Key, Tensor] = {}
-
-    def take(self, image: Volume, key: _Key) -> Tensor | None:
-        """What is known, and is now forgotten; None if nothing is."""
-        with self._lock:
-            if self._of is None or self._of() is not image:
-                return None
-            return self._held.pop(key, None)
-
-    def keep(self, image: Volume, key: _Key, value: Tensor) -> None:
-        """Remember it if there is room; what lies below it has been walked past and makes room."""
-        with self._lock:
-            if self._of is None or self._of() is not image:
-                self._held = {}
-                self._of = weakref.ref(image, self._forget)
-            if self._size() + value.nbytes > self._limit:
-                self._held = {k: v for k, v in self._held.items() if k[-1] >= key[-1]}
-            if self._size() + value.nbytes <= self._limit:
-                self._held[key] = value
-
-    def _size(self) -> int:
-        return sum(value.nbytes for value in self._held.values())
-
-    def _forget(self, of: weakref.ref[Volume]) -> None:
-        """The image is gone. No lock: this may be called while one is held in the same thread."""
-        if self._of is of:
-            self._held = {}

@@ -19,6 +19,7 @@ from mskt.core.errors import UsageError
 from mskt.core.foreground import voxel_counts
 from mskt.core.interfaces import (
     FastDraws,
+    PlansRegions,
     ReadsThrough,
     Region,
     ReportsEvents,
@@ -205,7 +206,10 @@ def _segment_grid(
     wanted = wanted_draws(segmenter, estimator)
     target = projector(output, work.grid, len(segmenter.labels))
     recorder = Recorder(work, len(segmenter.labels))
-    regions = segmenter.regions(work)
+    if isinstance(segmenter, PlansRegions):
+        regions = segmenter.regions_for(work, len(wanted))
+    else:
+        regions = segmenter.regions(work)
     for done, region in enumerate(regions):
         tell(done / len(regions))
         with clock.stage("segment"):
@@ -215,6 +219,7 @@ def _segment_grid(
             target.add(region, estimate)
         with clock.stage("record"):
             recorder.add(region, estimate, estimator.measure)
+        del draws, estimate  # before the next are made
     with clock.stage("return"):
         target.finish()
     return recorder

@@ -86,6 +86,10 @@ class PatchSegmenter(Segmenter):
         """Slabs as high as the step from one layer of windows to the next."""
         return self._sweep.regions(image)
 
+    def regions_for(self, image: Volume, draws: int) -> Sequence[Region]:
+        """Thin slabs where so many draws can be remembered."""
+        return self._sweep.regions(image, draws)
+
     def draw(self, image: Volume, region: Region, *, index: int, seed: int) -> Tensor:
         """Blended softmax of one pass over the windows that reach into the region."""
         return self._sweep.draw(image, region, index=index, seed=seed)
