@@ -55,15 +55,17 @@ def segmentation_loss(
     log_p = merged(logits, known)
     valid = target != IGNORED
     truth = _known_target(torch.where(valid, target, 0), known)
-    nll = -log_p.gather(1, truth[:, None])[:, 0]
-    sums = [torch.where(valid, nll, 0.0).sum()[None], valid.sum()[None].float()]
+    own = log_p.gather(1, truth[:, None])[:, 0]
+    sums = [-torch.where(valid, own, 0.0).sum()[None], valid.sum()[None].float()]
     if dice:
-        counts = valid[:, None].to(log_p.dtype)
-        one_hot = torch.zeros_like(log_p).scatter_(1, truth[:, None], counts)
-        p = log_p.exp() * counts
-        axes = (0, *range(2, p.ndim))
+        p = log_p.exp()
+        if not valid.all():
+            p = p * valid[:, None]
         # A sample in which a class is unknown has neither probability nor truth of it: no share.
-        sums += [(p * one_hot).sum(axes), p.sum(axes), one_hot.sum(axes)]
+        agreed = torch.where(valid, own.exp(), 0.0).flatten()
+        overlap = agreed.new_zeros(classes).index_add(0, truth.flatten(), agreed)
+        there = torch.bincount(truth[valid], minlength=classes).to(p.dtype)
+        sums += [overlap, p.sum((0, *range(2, p.ndim))), there]
     gathered = total(torch.cat(sums))
     loss: Tensor = ce * gathered[0] / gathered[1].clamp(min=1)
     if not dice:
