@@ -5,6 +5,9 @@
     python benchmarks/uncertainty.py table --out runs/doubt      (the leaderboard)
     python benchmarks/uncertainty.py draws --out runs/doubt      (how many draws it takes)
 
+``--sources ensemble,ensemble+mcdropout --members a,b,c`` adds an ensemble of independent trainings
+(``mskt train --members``).
+
 The weights have never seen the Visible Human female. ``known``: new synthetic scans of the people
 they were trained on, half for calibration, half for the test. All other groups are synthetic scans of
 her: as varied as in training, and with one thing beyond it (``scripts/held_out.py``: presets). Dice
@@ -36,7 +39,7 @@ HELD_OUT = ROOT / "scripts" / "held_out.py"
 WEIGHTS = "unet_bayes-compact-vhf"
 GEOMETRY = ("--spacing", "2", "2", "4", "--shape", "192", "156", "60")
 PEOPLE = ("vh_male", "bp3d_male", "parametric")
-SHIFTS = ("wide", "metal", "noise", "thick", "atrophy", "mass")
+SHIFTS = ("wide", "metal", "noise", "thick", "atrophy", "mass", "standing")
 PAPERS = ("mcdropout", "predictive_variance_mean_mean")
 SOURCES = ("deterministic", "mcdropout", "tta", "tta+mcdropout")
 LEAST_CM3 = 6.0
@@ -89,9 +92,10 @@ def make(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> None:
     """Segment every scan with every source."""
     for source in args.sources.split(","):
+        weights = args.members if source.startswith("ensemble") else WEIGHTS
         for group in groups(args.size):
             call(
-                "-m", "mskt", "run", args.out / "cases" / group.name, "--weights", WEIGHTS,
+                "-m", "mskt", "run", args.out / "cases" / group.name, "--weights", weights,
                 "--uncertainty", source, "--measures", "all",
                 "--out", args.out / "results" / source / group.name, "--resume", "-q",
             )  # fmt: skip
@@ -442,6 +446,11 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     parser.add_argument("--size", type=int, default=6, help="scans of each shift")
     parser.add_argument("--sources", default=",".join(SOURCES))
+    parser.add_argument(
+        "--members",
+        default=WEIGHTS,
+        help="weights of the ensembles, with commas; none has seen her",
+    )
     parser.add_argument("--top", type=int, default=15)
     parser.add_argument("--samples", default="2,3,5,20,auto", help="of draws")
     parser.add_argument("--people", type=int, default=3, help="of draws: how many of the three")
