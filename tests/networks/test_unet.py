@@ -1,11 +1,14 @@
 """The network of the papers: size, places of the dropout, folding, backbones."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
 
 from mskt.core.dropout import Draw, McDropout, number_sites, sampling
 from mskt.core.errors import UsageError
+from mskt.networks import inference
 from mskt.networks.backbone import BackboneUNet
 from mskt.networks.inference import count, for_inference
 from mskt.networks.slice_variant import UNetVariant, build_unet
@@ -41,6 +44,27 @@ def test_folded_batch_norm_gives_the_same_logits():
         got = for_inference(network, torch.device("cpu"), torch.float32)(x)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
     torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_relu_inside_the_convolution_changes_nothing(missing, monkeypatch):
+    """In 16 bits on a CPU, draw by draw; a torch without the operator goes the ordinary way."""
+    if missing:
+        monkeypatch.setattr(inference, "_fuses_relu", lambda: False)
+    torch.manual_seed(0)
+    network = build_unet(UNetVariant(levels=3, base=4, batch_norm=True), 5).eval()
+    plain = deepcopy(network)
+    number_sites(plain)
+    for module in list(plain.modules()):
+        if isinstance(module, nn.Sequential):
+            inference._fold(module)
+    plain = plain.to(torch.bfloat16, memory_format=torch.channels_last)
+    fused = for_inference(network, torch.device("cpu"), torch.bfloat16)
+    count_fused = sum(isinstance(m, inference.ConvReLU) for m in fused.modules())
+    assert count_fused == (0 if missing or not inference._fuses_relu() else 10)
+    x = torch.randn(1, 1, 24, 16).bfloat16().to(memory_format=torch.channels_last)
+    with torch.inference_mode(), sampling([Draw(1, 2, 3)]):
+        assert torch.equal(fused(x), plain(x))
 
 
 def test_stem_and_rest_make_the_whole():

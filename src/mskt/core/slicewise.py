@@ -216,7 +216,10 @@ class SliceSweep:
         with sampling(draws):
             logits = self._network.after_stem(_repeated(one.features, len(draws)))
         rows, columns = one.inside.shape
-        found = logits[:, :, :rows, :columns].float().softmax(1)
+        shown = logits[:, :, :rows, :columns]
+        # Classes first and float32 in one step: softmax would make a copy of any other order.
+        values = torch.empty(shown.shape, device=shown.device).copy_(shown)
+        found = values.softmax(1)
         for probabilities in found:
             without(probabilities, one.refused)
         return found
