@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from mskt.core.errors import UsageError
 
@@ -43,6 +48,19 @@ def resolve_device(name: str = "auto") -> torch.device:
             "--device", f"{name!r} is not supported", "Use auto, cpu, cuda, gpu or mps."
         )
     return device
+
+
+def sent(array: NDArray[Any], device: torch.device) -> Tensor:
+    """An array on a device, in its own type.
+
+    To a GPU it goes through page-locked memory, and nobody waits: the next piece of the image is made and
+    sent while the GPU still computes. On a CPU nothing is copied.
+    """
+    array = np.ascontiguousarray(array)
+    if device.type != "cuda":
+        return torch.from_numpy(array).to(device)
+    # The type is changed there: here it would take a copy that is not page-locked.
+    return torch.from_numpy(array).pin_memory().to(device, non_blocking=True)
 
 
 def has_fast_bfloat16() -> bool:

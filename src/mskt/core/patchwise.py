@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mskt.core.device import sent
 from mskt.core.dropout import Draw, sampling
 from mskt.core.errors import UsageError
 from mskt.core.intensity import brightness
@@ -334,7 +335,7 @@ class PatchSweep:
     ) -> None:
         """Add a window to what it meets, some rows at a time; rows have no sum in common."""
         x, y, z = (
-            torch.from_numpy(axis.shares[n]).to(self._device)
+            sent(axis.shares[n], self._device)
             for axis, n in zip(lattice.axes, place.along, strict=True)
         )
         plane = y[:, None] * z
@@ -360,7 +361,7 @@ class PatchSweep:
         values = brightness(image.data[inside.slices], self._given.hu_window, self._given.gamma)
         x = np.zeros(self._given.window, np.float32)
         x[_seen_from(place.start, inside)] = values
-        return torch.from_numpy(x)[None, None].to(self._device, self._dtype)
+        return sent(x, self._device)[None, None].to(self._dtype)
 
 
 def _add_rows(
@@ -420,7 +421,7 @@ def _with_background(out: Tensor, image: Volume, region: Region) -> Tensor:
     for n, k in enumerate(range(region.start[2], region.stop[2])):
         without(out[..., n], refused(image, k))
     if image.mask is not None:
-        outside = torch.from_numpy(~image.mask[region.slices]).to(out.device)
+        outside = sent(~image.mask[region.slices], out.device)
         out.masked_fill_(outside, 0)
         out[0].masked_fill_(outside, 1)
     return out

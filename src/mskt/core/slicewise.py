@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mskt.core.device import sent
 from mskt.core.dropout import Draw, sampling
 from mskt.core.intensity import normalised
 from mskt.core.interfaces import Region
@@ -75,7 +76,7 @@ class _Slice:
     box: tuple[slice, slice]
     inside: Tensor
     features: Any
-    refused: NDArray[np.int64] | None
+    refused: Tensor | None
 
 
 class SliceSweep:
@@ -173,10 +174,11 @@ class SliceSweep:
         box = _crop(image, k)
         if box is None:
             return None
-        inside = np.ascontiguousarray(_mask(image)[box[0], box[1], k])
+        inside = _mask(image)[box[0], box[1], k]
         features = self._network.stem(self._input(image, k, box))
-        inside_here = torch.from_numpy(inside).to(self._device)
-        return _Slice(k, box, inside_here, features, refused(image, k))
+        classes = refused(image, k)
+        not_here = None if classes is None else sent(classes, self._device)
+        return _Slice(k, box, sent(inside, self._device), features, not_here)
 
     def _input(self, image: Volume, k: int, box: tuple[slice, slice]) -> Tensor:
         """The slice and its neighbours in the box, padded with air to what the network takes."""
@@ -186,9 +188,8 @@ class SliceSweep:
         pad = [(0, 0), *((0, -size % self._network.multiple) for size in planes.shape[1:])]
         values = normalised(planes, self._given.hu_window, self._given.dense_slope)
         x = np.pad(values, pad, constant_values=-1.0)
-        return torch.from_numpy(x)[None].to(
-            self._device, self._dtype, memory_format=torch.channels_last
-        )
+        there = sent(x, self._device)[None]
+        return there.to(self._dtype, memory_format=torch.channels_last)
 
     def _assemble(
         self,

@@ -83,7 +83,7 @@ def refused(image: Volume, k: int) -> NDArray[np.int64] | None:
     return np.flatnonzero(~allowed[k])
 
 
-def without(probabilities: Tensor, classes: NDArray[np.int64] | None) -> Tensor:
+def without(probabilities: Tensor, classes: NDArray[np.int64] | Tensor | None) -> Tensor:
     """Give the probability of some classes ``(C, …)`` to the background, in place."""
     if classes is not None:
         probabilities[0] += probabilities[classes].sum(0)
