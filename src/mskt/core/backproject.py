@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from mskt.core.interfaces import Estimate, Region
 from mskt.core.resample import axis_coordinates, parallel
+from mskt.core.threads import each
 from mskt.core.volume import Grid, to_canonical
 
 MIXED = 255
@@ -188,13 +189,20 @@ class _ParallelProjector:
         inside = (self._heights >= low - 1e-6) & (
             self._heights < high if not last else self._heights <= high + 1e-6
         )
-        at, pair = None, None
-        for k in np.flatnonzero(inside):
+        between: dict[int, list[tuple[int, float]]] = {}
+        for k in np.flatnonzero(inside).tolist():
             height = float(np.clip(self._heights[k], 0, self._working.shape[2] - 1))
             below = min(max(int(np.floor(height)), min(planes)), stop - 1)
-            if below != at or pair is None:
-                at, pair = below, _pair(planes[below], planes[min(below + 1, stop - 1)])
-            self._write(int(k), pair, max(height - below, 0.0))
+            between.setdefault(below, []).append((k, max(height - below, 0.0)))
+
+        def fill(below: int) -> None:
+            pair = _pair(planes[below], planes[min(below + 1, stop - 1)])
+            for k, share in between[below]:
+                self._write(k, pair, share)
+
+        # Operations on one slice are too short to be shared among threads: where other programs keep a
+        # core busy, every one of them would wait for it.
+        each(fill, between, slab.table.device)
         self._previous = planes[stop - 1]
         self._slab = None
 
