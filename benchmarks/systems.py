@@ -4,23 +4,22 @@
     python benchmarks/systems.py --out runs/systems --table
 
 Every network learns from the same phantoms (seeds that nothing else uses) in its compact size, with
-the recipe ``mskt`` (2-D) or ``mskt3d`` (3-D), for the same seconds on one thread of the same
-machine: two calls with different ``--systems`` may run beside each other on two cores.
-``multi_atlas`` takes training cases as atlases. All are tested on the same other phantoms, one pass
-without randomness. Two tables: the ten muscles of the thigh within 30 to 330 mm above the lowest
-point of the femur (what Haque 2019 compares), and all structures of msk22 (Hiasa 2020, Kim 2024)
-for the systems that see the whole scan. Confidence intervals: bootstrap over test cases, 2000
+the recipe ``mskt`` (2-D) or ``mskt3d`` (3-D), for the same CPU seconds on one thread: two calls
+with different ``--systems`` may run beside each other on two cores, and other work does not matter
+much. ``multi_atlas`` takes training cases as atlases. All are tested on the same other phantoms,
+one pass without randomness. Two tables: the ten muscles of the thigh within 30 to 330 mm above the
+lowest point of the femur (what Haque 2019 compares), and all structures of msk22 (Hiasa 2020, Kim
+2024) for the systems that see the whole scan. Confidence intervals: bootstrap over test cases, 2000
 times, percentile.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -43,11 +42,16 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 }
 RECIPES = {"unet3d": "mskt3d", "unetr": "mskt3d"}
 WHOLE = [name for name in PARTS if name != "unet25d"]
-CALIBRATION_STEPS = 40
+TRIALS = (10, 40)
+"""Steps of two short trainings: what the longer takes more is the cost of its steps."""
 
 
-def mskt(*arguments: object) -> None:
+def mskt(*arguments: object) -> float:
+    """Run mskt; returns the CPU seconds that it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "mskt", *map(str, arguments)], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def train(name: str, args: argparse.Namespace) -> None:
@@ -65,18 +69,13 @@ def train(name: str, args: argparse.Namespace) -> None:
         if name == "unet25d":
             common += ["--recipe", str(args.plane_recipe)]
         if part not in steps:
-            trial = folder / f"trial-{part}"
-            mskt(*common, "--max-steps", CALIBRATION_STEPS, "--out", trial)
-            steps[part] = int(args.seconds / len(parts) / pace(trial / part / "log.csv"))
+            trial = [*common, "--out", folder / f"trial-{part}", "--overwrite"]
+            mskt(*trial, "--max-steps", 1)  # the cases are prepared once
+            few, more = (mskt(*trial, "--max-steps", count) for count in TRIALS)
+            pace = (more - few) / (TRIALS[1] - TRIALS[0])
+            steps[part] = max(1, int(args.seconds / len(parts) / pace))
             done.write_text(json.dumps(steps))
         mskt(*common, "--max-steps", steps[part], "--out", folder / "run", "--resume")
-
-
-def pace(log: Path) -> float:
-    """Seconds a step between the last two entries: the log has means from the beginning on."""
-    rows = list(csv.DictReader(log.open()))[-2:]
-    (a, since_a), (b, since_b) = ((int(r["step"]), float(r["seconds_per_step"])) for r in rows)
-    return (b * since_b - a * since_a) / (b - a)
 
 
 def predict(name: str, args: argparse.Namespace) -> None:
@@ -85,14 +84,13 @@ def predict(name: str, args: argparse.Namespace) -> None:
     chosen: list[object] = ["--weights", args.out / name / "run" / "weights.safetensors"]
     if name == "multi_atlas":
         chosen = ["--option", f"atlases=phantom?n={args.atlases}&seed={TRAIN_SEED}"]
-    begin = time.perf_counter()
-    mskt(
+    taken = mskt(
         "run", args.out / "test", "--segmenter", name, "--uncertainty", "deterministic", *chosen,
         "--out", out, "--resume", "--threads", 1, "-q",
     )  # fmt: skip
     seconds = args.out / name / "seconds.txt"
     if not seconds.exists():
-        seconds.write_text(f"{(time.perf_counter() - begin) / args.test:.1f}")
+        seconds.write_text(f"{taken / args.test:.1f}")
 
 
 def dice(
@@ -160,7 +158,7 @@ def tables(args: argparse.Namespace) -> None:
             whole[name] = np.array([s[1] for s in scores])
     table("Ten muscles of the thigh, 30 to 330 mm above the knee", thigh, "unet25d")
     table("All structures of msk22", whole, "unet_bayes")
-    print("\n| system | steps | seconds a test case |\n|---|---|---|")
+    print("\n| system | steps | CPU seconds a test case |\n|---|---|---|")
     for name in thigh:
         steps, seconds = args.out / name / "steps.json", args.out / name / "seconds.txt"
         made = json.loads(steps.read_text()) if steps.exists() else {}
@@ -176,7 +174,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--systems", default=",".join(PARTS))
     parser.add_argument(
-        "--seconds", type=float, default=300, help="of training on one thread, each system"
+        "--seconds", type=float, default=300, help="CPU seconds of training, each system"
     )
     parser.add_argument("--train", type=int, default=8, help="cases")
     parser.add_argument("--test", type=int, default=6, help="cases")

@@ -32,7 +32,7 @@ class UNet25D(Segmenter):
     """2.5-D ensemble of axial, coronal and sagittal U-Nets, each leg alone (Haque 2019).
 
     Args:
-        weights: name of a set of weights or path (none come with mskt yet); ``random`` builds
+        weights: name of a set of weights or path; empty takes the shipped ones, ``random`` builds
             untrained networks (checks and benchmarks only).
         variant: ``compact``, ``haque`` or ``haque-bayes``; empty takes that of the weights.
         backbone: encoder of segmentation-models-pytorch or ``tu-NAME`` of timm; needs weights for it.

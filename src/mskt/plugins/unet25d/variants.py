@@ -92,5 +92,6 @@ FAMILY: Final = Family(
     build,
     parts=tuple(PLANES),
     backbones=True,
+    default_weights="unet25d-compact",
     default_labels="thigh10",
 )
