@@ -29,7 +29,7 @@ from measuring import markdown, tell
 from mskt.core.anatomy import label_set
 from mskt.core.device import resolve_device
 from mskt.core.registry import registry
-from mskt.synthesis.phantom import make_phantom
+from mskt.synthesis.phantom import Phantom, make_phantom
 from mskt.training import recipes
 from mskt.training.export import export
 from mskt.training.loop import Conditions, Outcome
@@ -112,8 +112,8 @@ def one_thigh(path: Path, _: argparse.Namespace) -> str:
     return " × ".join(map(str, data.shape)) + " at 2 mm"
 
 
-def _femur(made: object) -> int:
-    labels = made.labels.label_set  # type: ignore[attr-defined]
+def _femur(made: Phantom) -> int:
+    labels = made.labels.label_set
     return next(s.index for s in labels.structures if s.name.startswith("femur"))
 
 
