@@ -177,7 +177,8 @@ def train_command(
         typer.Option(
             metavar="DIR",
             rich_help_panel=_OUT,
-            help="For annotated cases on the training grid; DIR/cache of --out by default.",
+            help="For cases that are kept: annotated ones, and those of synthesis?cases=N; "
+            "DIR/cache of --out by default.",
         ),
     ] = None,
     card: Annotated[

@@ -100,7 +100,7 @@ class UNETR(nn.Module):
     def _tokens(self, x: Tensor) -> Tensor:
         """``(N, tokens, embedding)``: the convolution without overlap as one matrix product.
 
-        The same but for rounding; the gradient of its 4096 weights a channel takes a thirtieth of the time.
+        The same but for rounding; torch is slow at the gradient of so large a kernel.
         """
         cut = [part for side in self._grid for part in (side, PATCH)]
         boxes = x.reshape(len(x), *cut).permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(1, 3)
