@@ -5,8 +5,9 @@
     python benchmarks/uncertainty.py table --out runs/doubt      (the leaderboard)
     python benchmarks/uncertainty.py draws --out runs/doubt      (how many draws it takes)
 
-``--sources ensemble,ensemble+mcdropout --members a,b,c`` adds an ensemble of independent trainings
-(``mskt train --members``).
+``--sources …,ensemble,ensemble+mcdropout --members a,b,c`` adds an ensemble of independent trainings
+(``mskt train --members``); ``--segmenter unet25d --sources mcdropout,planes,planes+mcdropout`` asks another
+segmenter on the same scans. ``table --csv FILE`` writes the whole leaderboard.
 
 The weights have never seen the Visible Human female. ``known``: new synthetic scans of the people
 they were trained on, half for calibration, half for the test. All other groups are synthetic scans of
@@ -36,10 +37,11 @@ from mskt.analysis.failure import FAILED, INACCURATE, aurc, auroc, dice_threshol
 
 ROOT = Path(__file__).parents[1]
 HELD_OUT = ROOT / "scripts" / "held_out.py"
-WEIGHTS = "unet_bayes-compact-vhf"
+WEIGHTS = {"unet_bayes": "unet_bayes-compact-vhf", "unet25d": "unet25d-compact"}
+"""Of each segmenter: those that have not seen her."""
 GEOMETRY = ("--spacing", "2", "2", "4", "--shape", "192", "156", "60")
 PEOPLE = ("vh_male", "bp3d_male", "parametric")
-SHIFTS = ("wide", "metal", "noise", "thick", "atrophy", "mass", "standing")
+SHIFTS = ("wide", "metal", "noise", "thick", "atrophy", "mass", "standing", "truncated")
 PAPERS = ("mcdropout", "predictive_variance_mean_mean")
 SOURCES = ("deterministic", "mcdropout", "tta", "tta+mcdropout")
 LEAST_CM3 = 6.0
@@ -92,13 +94,20 @@ def make(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> None:
     """Segment every scan with every source."""
     for source in args.sources.split(","):
-        weights = args.members if source.startswith("ensemble") else WEIGHTS
+        weights = args.members if source.startswith("ensemble") else WEIGHTS[args.segmenter]
         for group in groups(args.size):
             call(
-                "-m", "mskt", "run", args.out / "cases" / group.name, "--weights", weights,
+                "-m", "mskt", "run", args.out / "cases" / group.name,
+                "--segmenter", args.segmenter, "--weights", weights,
                 "--uncertainty", source, "--measures", "all",
-                "--out", args.out / "results" / source / group.name, "--resume", "-q",
+                "--out", results(args, source, group), "--resume", "-q",
             )  # fmt: skip
+
+
+def results(args: argparse.Namespace, source: str, group: Group) -> Path:
+    """Where a run of the segmenter lies."""
+    folder: Path = args.out / "results" / args.segmenter / source / group.name
+    return folder
 
 
 def draws(args: argparse.Namespace) -> None:
@@ -114,7 +123,8 @@ def draws(args: argparse.Namespace) -> None:
         for group in known:
             out = args.out / "draws" / number / group.name
             call(
-                "-m", "mskt", "run", args.out / "cases" / group.name, "--weights", WEIGHTS,
+                "-m", "mskt", "run", args.out / "cases" / group.name,
+                "--segmenter", args.segmenter, "--weights", WEIGHTS[args.segmenter],
                 "--samples", number, "--out", out, "--resume", "-q",
             )  # fmt: skip
             rows |= dice_and_doubt(out / "results.csv")
@@ -179,7 +189,7 @@ def read(args: argparse.Namespace, source: str) -> list[Item]:
     """What a source says of every structure that the reference has enough of, and its Dice."""
     items = []
     for group in groups(args.size):
-        table = args.out / "results" / source / group.name / "results.csv"
+        table = results(args, source, group) / "results.csv"
         if not table.exists():
             continue
         rows: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
@@ -369,8 +379,41 @@ def table(args: argparse.Namespace) -> None:
             f"{bare:.3f} | {r:.2f} | {risk:.4f} | {one.known_aurc:.4f} |"
         )
     print(f"\nChosen on the calibration half (least AURC): {chosen.source}, {chosen.name}")
+    if args.csv:
+        leaderboard(args.csv, order, base)
     for one in {id(one): one for one in (chosen, papers)}.values():
         by_group(one)
+
+
+def leaderboard(path: Path, order: Sequence[Ranked], base: NDArray[np.float64]) -> None:
+    """Every way of stating doubt, the best first, with its intervals."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(
+            (
+                *("source", "doubt", "failed", "inaccurate", "below_0.7", "r", "aurc"),
+                *("failed_lower", "failed_upper", "minus_papers", "minus_lower", "minus_upper"),
+                *("known_coverage", "shift_coverage", "known_aurc"),
+            )
+        )
+        for one in order:
+            rows = np.flatnonzero(one.shifted)
+            mine = draws_of(one)
+            apart = mine - base
+            held = one.dice >= one.lower
+            held_known, held_shift = (
+                held[some & ~np.isnan(one.lower)].mean() for some in (~one.shifted, one.shifted)
+            )
+            values = (
+                *figures(one, rows),
+                *np.nanquantile(mine, (0.025, 0.975)),
+                np.nanmean(apart),
+                *np.nanquantile(apart, (0.025, 0.975)),
+                held_known,
+                held_shift,
+                one.known_aurc,
+            )
+            writer.writerow((one.source, one.name, *(f"{value:.4f}" for value in values)))
 
 
 def draws_of(one: Ranked) -> NDArray[np.float64]:
@@ -445,13 +488,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     parser.add_argument("--size", type=int, default=6, help="scans of each shift")
+    parser.add_argument("--segmenter", choices=tuple(WEIGHTS), default="unet_bayes")
     parser.add_argument("--sources", default=",".join(SOURCES))
     parser.add_argument(
         "--members",
-        default=WEIGHTS,
+        default=WEIGHTS["unet_bayes"],
         help="weights of the ensembles, with commas; none has seen her",
     )
     parser.add_argument("--top", type=int, default=15)
+    parser.add_argument("--csv", type=Path, help="for the whole leaderboard")
     parser.add_argument("--samples", default="2,3,5,20,auto", help="of draws")
     parser.add_argument("--people", type=int, default=3, help="of draws: how many of the three")
     args = parser.parse_args()

@@ -66,6 +66,7 @@ def presets() -> dict[str, SynthesisConfig]:
         "thick": replace(wide, slice_mm=(8.0, 14.0), psf_mm=(2.0, 4.0), overshoot=(0.0, 0.0)),
         "atrophy": replace(wide, infiltration=(0.5, 0.9), p_atrophy=1.0, atrophy_mm=(2.5, 6.0)),
         "mass": replace(wide, p_lesion=1.0, p_truncated=0.5),
+        "truncated": replace(wide, p_truncated=1.0),
         # Nothing lies on a table: fat and muscle hang, arms beside the hip, a quick, noisy scan.
         "standing": replace(
             wide,

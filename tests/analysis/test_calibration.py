@@ -13,16 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mskt.analysis import trial
-from mskt.analysis.calibration import (
-    ALL,
-    MIN_CASES,
-    Calibration,
-    Provenance,
-    Thresholds,
-    apply,
-    calibrate,
-    flags_tsv,
-)
+from mskt.analysis.calibration import ALL, MIN_CASES, Calibration, Provenance, Thresholds
 from mskt.analysis.conformal import (
     fit_line,
     leave_out,
@@ -31,6 +22,8 @@ from mskt.analysis.conformal import (
     patients_needed,
 )
 from mskt.analysis.failure import dice_threshold
+from mskt.analysis.fitting import calibrate
+from mskt.analysis.flags import apply, flags_tsv, judge
 from mskt.analysis.pairs import pairs_of, patient_of
 from mskt.core.errors import InputError, UsageError
 from mskt.core.records import Record
@@ -254,7 +247,7 @@ def test_order_of_tables_does_not_matter(random):
     first, second = made(records), made(shuffled)
     for name in ("femur", "gracilis"):
         for doubt in (1e-5, 3e-4, 9e-4, 1.0):
-            one, other = first.judge(name, doubt), second.judge(name, doubt)
+            one, other = judge(first, name, doubt), judge(second, name, doubt)
             assert (one.flag, one.reason) == (other.flag, other.reason)
             assert one.predicted_dice == pytest.approx(other.predicted_dice)
             assert one.lower_bound == pytest.approx(other.lower_bound)
@@ -282,10 +275,10 @@ def test_rare_structures_are_judged_like_all():
     gracilis = fits.fit_of("gracilis")
     assert (gracilis.pairs, gracilis.line, gracilis.left_out) == (8, None, ())
     assert "8 pairs" in gracilis.notes[0]
-    judged = fits.judge("gracilis", 3e-4)
+    judged = judge(fits, "gracilis", 3e-4)
     assert judged.predicted_dice == fits.pooled.line.predict(3e-4)
     assert "too few calibration cases" in judged.reason
-    unknown = fits.judge("sacrum", 3e-4)
+    unknown = judge(fits, "sacrum", 3e-4)
     assert unknown.predicted_dice == judged.predicted_dice
     assert "no calibration case had a reference of it" in unknown.reason
 
@@ -296,14 +289,14 @@ def test_few_patients_with_two_sides_have_a_line_but_the_bound_of_all():
     gracilis = fits.fit_of("gracilis")
     assert (gracilis.pairs, gracilis.left_out) == (12, ())
     assert gracilis.line is not None
-    judged = fits.judge("gracilis", 3e-4)
+    judged = judge(fits, "gracilis", 3e-4)
     assert judged.predicted_dice == gracilis.line.predict(3e-4)
     of_all = lower_bound(3e-4, fits.pooled.left_out, 0.9)
     assert judged.lower_bound == min(of_all, judged.predicted_dice)
 
 
 def test_no_bound_where_there_are_too_few_patients_for_it():
-    judged = made(cohort(12), 0.95).judge("femur", 3e-4)
+    judged = judge(made(cohort(12), 0.95), "femur", 3e-4)
     assert judged.lower_bound is None
     assert "needs 19 calibration patients" in judged.reason
     assert judged.flag == "ok"
@@ -318,10 +311,10 @@ def test_a_doubt_that_never_varies_or_rises_with_dice_gives_no_threshold():
     fits = made(records)
     femur, gracilis = fits.fit_of("femur"), fits.fit_of("gracilis")
     assert (femur.line, femur.doubt_inaccurate, femur.doubt_failed) == (None, None, None)
-    assert "never varied" in fits.judge("femur", 2e-4).reason
+    assert "never varied" in judge(fits, "femur", 2e-4).reason
     assert gracilis.line.slope > 0
     assert (gracilis.doubt_inaccurate, gracilis.doubt_failed) == (None, None)
-    judged = fits.judge("gracilis", 5e-4)
+    judged = judge(fits, "gracilis", 5e-4)
     assert judged.flag == "unknown"
     assert "did not mean a lower Dice" in judged.reason
 
@@ -332,7 +325,7 @@ def test_equal_dice_give_no_thresholds():
     records = [replace(r, value=1.0) if r.metric == "dice" else r for r in cohort(12)]
     fits = made(records)
     assert fits.fit_of("femur").dice is None
-    assert fits.judge("femur", 3e-4).flag == "unknown"
+    assert judge(fits, "femur", 3e-4).flag == "unknown"
 
 
 def test_missed_structures_count_in_the_thresholds_but_not_in_the_line():
@@ -363,7 +356,7 @@ def test_flags_follow_the_doubt(calibration):
     seen = replace(calibration.fit_of("femur"), doubt_range=(0.0, 5e-3))
     fit, calibration = seen, replace(calibration, structures=(seen,))
     flags = [
-        calibration.judge("femur", doubt).flag
+        judge(calibration, "femur", doubt).flag
         for doubt in (
             fit.doubt_inaccurate * 0.5,
             fit.doubt_inaccurate * 0.999,
@@ -378,16 +371,16 @@ def test_flags_follow_the_doubt(calibration):
 @given(st.floats(-1e-2, 1e-2), st.sampled_from(["femur", "sacrum"]))
 @settings(deadline=None)
 def test_predictions_are_dice_and_the_bound_is_below(calibration, doubt, structure):
-    judged = calibration.judge(structure, doubt)
+    judged = judge(calibration, structure, doubt)
     assert 0 <= judged.lower_bound <= judged.predicted_dice <= 1
     assert judged.reason
 
 
 def test_far_outside_the_range_seen_nothing_is_known(calibration):
     low, high = calibration.fit_of("femur").doubt_range
-    near = calibration.judge("femur", high + 0.1 * (high - low))
+    near = judge(calibration, "femur", high + 0.1 * (high - low))
     assert "larger than in any calibration case" in near.reason
-    below = calibration.judge("femur", low - 0.5 * (high - low))
+    below = judge(calibration, "femur", low - 0.5 * (high - low))
     assert (below.flag, "far smaller" in below.reason) == ("unknown", True)
     # A flatter line: even far beyond, the prediction stays above the threshold for failed.
     flat = replace(
@@ -397,17 +390,17 @@ def test_far_outside_the_range_seen_nothing_is_known(calibration):
             for f in calibration.structures
         ),
     )
-    above = flat.judge("femur", high + 0.5 * (high - low))
+    above = judge(flat, "femur", high + 0.5 * (high - low))
     assert (above.flag, "far larger" in above.reason) == ("unknown", True)
 
 
 def test_what_is_missing_or_cut(calibration):
-    missing = calibration.judge("femur", None, "absent_prediction")
+    missing = judge(calibration, "femur", None, "absent_prediction")
     assert (missing.flag, missing.reason, missing.predicted_dice) == ("failed", "not found", None)
-    assert calibration.judge("femur", None).flag == "unknown"
-    beyond = calibration.judge("femur", None, "truncated")
+    assert judge(calibration, "femur", None).flag == "unknown"
+    beyond = judge(calibration, "femur", None, "truncated")
     assert (beyond.flag, "outside the scan" in beyond.reason) == ("unknown", True)
-    whole, cut = (calibration.judge("femur", 2e-4, s) for s in ("ok", "truncated"))
+    whole, cut = (judge(calibration, "femur", 2e-4, s) for s in ("ok", "truncated"))
     assert cut.flag == whole.flag
     assert "cuts it off" in cut.reason and "cuts it off" not in whole.reason
 
@@ -426,7 +419,7 @@ def test_apply_makes_rows_and_flags(calibration):
     assert [r.metric for r in rows[:2]] == ["predicted_dice", "predicted_dice_lower"]
     assert len(rows) == 12
     assert {(r.case_id, r.segmenter, r.run_id, r.unit) for r in rows} == {("new", "unet", "r", "1")}
-    assert rows[0].value == calibration.judge("femur", records[1].value).predicted_dice
+    assert rows[0].value == judge(calibration, "femur", records[1].value).predicted_dice
     assert (rows[8].value, rows[8].status) == (None, "absent_prediction")
     assert (rows[10].value, rows[10].status) == (None, "no_reference")
     lines = flags_tsv(flags).splitlines()
@@ -518,7 +511,7 @@ def test_each_patient_is_judged_without_itself():
     for number in range(len(pairs)):
         rest = pairs.patient != pairs.patient[number]
         others = calibrate(pairs.where(rest), "uncertainty", 0.9, MADE_OF)
-        judged = others.judge(str(pairs.structure[number]), float(pairs.doubt[number]))
+        judged = judge(others, str(pairs.structure[number]), float(pairs.doubt[number]))
         errors.append(abs(judged.predicted_dice - pairs.dice[number]))
         held.append(pairs.dice[number] >= judged.lower_bound)
     found = trial.leave_one_patient_out(fits, pairs, draws=20)
@@ -592,5 +585,5 @@ def test_shipped_calibrations_are_of_shipped_weights_and_say_what_they_are_of():
         assert sums[known].name == name, "made of other weights than those of its name"
         assert made.provenance.synthetic_cases == made.provenance.cases >= MIN_CASES
         assert made.pooled.line is not None and made.pooled.line.slope < 0
-        assert made.judge("gluteus_medius", 0.02).flag == "ok"
-        assert made.judge("gluteus_medius", 0.6).flag == "failed"
+        assert judge(made, "gluteus_medius", 0.02).flag == "ok"
+        assert judge(made, "gluteus_medius", 0.6).flag == "failed"

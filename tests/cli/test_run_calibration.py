@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from mskt.analysis import shipped_calibrations
 from mskt.analysis.assessment import metrics_of_run
-from mskt.analysis.calibration import Provenance, calibrate
+from mskt.analysis.calibration import Provenance
+from mskt.analysis.fitting import calibrate
 from mskt.analysis.pairs import pairs_of
 from mskt.cli import app
 from mskt.core.records import Record, read_csv, to_csv

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mskt.analysis.calibration import FlagRow
+from mskt.analysis.flags import FlagRow
 from mskt.core import atomic, checksum
 from mskt.core.anatomy import label_set
 from mskt.core.errors import OutputError, UsageError

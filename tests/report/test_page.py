@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mskt.analysis.calibration import FlagRow
+from mskt.analysis.flags import FlagRow
 from mskt.core.anatomy import label_set
 from mskt.core.records import Record
 from mskt.core.volume import Grid

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from mskt.analysis.calibration import FlagRow
+from mskt.analysis.flags import FlagRow
 from mskt.core.anatomy import label_set
 from mskt.core.volume import Labels, Volume
 from mskt.report import preview, views

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mskt.analysis import failure
-from mskt.analysis.calibration import ALL, Calibration, Fit, Thresholds, fit_all
+from mskt.analysis.calibration import ALL, Calibration, Fit, Thresholds
 from mskt.analysis.failure import Bin, Floats, Interval, Score
+from mskt.analysis.fitting import fit_all
+from mskt.analysis.flags import judge
 from mskt.analysis.pairs import Pairs
 
 CASES = "mean of a case"
@@ -110,7 +112,7 @@ def _predictions(calibration: Calibration, pairs: Pairs) -> tuple[Floats, Floats
     """Predicted Dice and lower bound of each pair; NaN where there is none."""
     found = np.full((2, len(pairs)), np.nan)
     for row in np.flatnonzero(pairs.found):
-        judged = calibration.judge(str(pairs.structure[row]), float(pairs.doubt[row]))
+        judged = judge(calibration, str(pairs.structure[row]), float(pairs.doubt[row]))
         for place, value in enumerate((judged.predicted_dice, judged.lower_bound)):
             if value is not None:
                 found[place, row] = value

@@ -113,7 +113,7 @@ def calibrate(options: CalibrateOptions) -> Outcome:
         InputError: results are missing, incomplete, without Dice, or of too few patients.
     """
     from mskt.analysis import trial
-    from mskt.analysis.calibration import calibrate as fit
+    from mskt.analysis.fitting import calibrate as fit
     from mskt.analysis.pairs import pairs_of
     from mskt.core import atomic
     from mskt.report.finished import read_finished

@@ -17,7 +17,7 @@ from mskt.core.errors import MsktError, OutputError
 
 if TYPE_CHECKING:
     from mskt.analysis.assessment import Keys
-    from mskt.analysis.calibration import FlagRow
+    from mskt.analysis.flags import FlagRow
     from mskt.cli.judging import Judge
     from mskt.core.interfaces import Metric
     from mskt.core.pipeline import CaseResult

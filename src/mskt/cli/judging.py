@@ -12,7 +12,8 @@ from mskt.cli.building import Model, takes
 from mskt.core.errors import InputError, MsktError, UsageError
 
 if TYPE_CHECKING:
-    from mskt.analysis.calibration import Calibration, FlagRow
+    from mskt.analysis.calibration import Calibration
+    from mskt.analysis.flags import FlagRow
     from mskt.cli.options import RunOptions
     from mskt.core.records import Record
     from mskt.core.registry import Registry
@@ -59,7 +60,7 @@ class Judge:
         Returns:
             Further rows for ``results.csv``, and the flags.
         """
-        from mskt.analysis.calibration import apply
+        from mskt.analysis.flags import apply
 
         return apply(self.chosen.calibration, records)
 

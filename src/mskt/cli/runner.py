@@ -22,7 +22,7 @@ from mskt.cli.sources import Source, find
 from mskt.core.errors import DeviceError, MsktError, OutputError
 
 if TYPE_CHECKING:
-    from mskt.analysis.calibration import FlagRow
+    from mskt.analysis.flags import FlagRow
     from mskt.cli.judging import Chosen, Judge
     from mskt.core.records import Record
     from mskt.core.registry import Registry

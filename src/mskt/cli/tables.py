@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from mskt.analysis.calibration import FlagRow
+    from mskt.analysis.flags import FlagRow
     from mskt.cli.judging import Judge
     from mskt.cli.runner import Outcome
     from mskt.core.records import Record

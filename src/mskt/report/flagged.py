@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
-    from mskt.analysis.calibration import FlagRow
+    from mskt.analysis.flags import FlagRow
 
 WORST_FIRST: Final = ("failed", "inaccurate", "unknown")
 """``ok`` is not told."""

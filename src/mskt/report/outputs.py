@@ -19,7 +19,7 @@ from mskt.core.volume import Labels, Volume
 from mskt.report import nifti
 
 if TYPE_CHECKING:
-    from mskt.analysis.calibration import FlagRow
+    from mskt.analysis.flags import FlagRow
 
 RUN_SCHEMA = 1
 RUN, FAILED, RESULTS = "run.json", "failed.json", "results.csv"
@@ -136,7 +136,7 @@ class CaseFolder:
 
     def write_flags(self, flags: Iterable[FlagRow]) -> None:
         """``flags.tsv``: predicted Dice, lower bound and flag of each structure, with the reason."""
-        from mskt.analysis.calibration import flags_tsv
+        from mskt.analysis.flags import flags_tsv
 
         atomic.write_text(self.path / FLAGS, flags_tsv(flags))
 

@@ -14,7 +14,7 @@ from mskt.report.outputs import own_sides
 from mskt.report.outputs import statistics as case_statistics
 
 if TYPE_CHECKING:
-    from mskt.analysis.calibration import FlagRow
+    from mskt.analysis.flags import FlagRow
 
 FIRST_LOOKS = 3
 _DOUBTFUL = 1.5

@@ -74,11 +74,11 @@ def test_what_is_not_monais_is_refused():
 
 
 def test_sizes():
-    """MONAI's UNETR of this size has 92.8 M parameters that it uses; ours for two cores under 6 M."""
+    """MONAI's UNETR of this size has 92.8 M parameters that it uses; ours for two cores under 8 M."""
     with torch.device("meta"):
         sizes = {name: count(UNETR(made, 31)) / 1e6 for name, made in VARIANTS.items()}
     assert sizes["vitb"] == pytest.approx(92.78, abs=0.01)
-    assert sizes["compact"] < 6
+    assert sizes["compact"] < 8
     paper = VARIANTS["vitb"]
     assert (paper.embedding, paper.depth, paper.heads, paper.mlp) == (768, 12, 12, 3072)
     assert (paper.window, paper.spacing_mm, paper.dropout) == ((96, 96, 96), (1.5, 1.5, 2.0), 0)

@@ -11,15 +11,16 @@ NAME: Final = "unetr"
 VARIANTS: Final = {
     # Kim 2024 (Hatamizadeh 2022): ViT-B, 93 M parameters; for a GPU.
     "vitb": UnetrVariant(),
-    # For two CPU cores: a window sees 200 × 200 × 144 mm, a hip or thigh with its surroundings.
+    # For two CPU cores: a window sees 384 × 256 × 240 mm, both hips or thighs at once, so that where a
+    # muscle lies can be learned from few steps. Finer windows learned bones only (docs/experiments/0005).
     "compact": UnetrVariant(
-        spacing_mm=(2.5, 2.5, 3.0),
-        window=(80, 80, 48),
+        spacing_mm=(4.0, 4.0, 5.0),
+        window=(96, 64, 48),
         embedding=192,
         depth=8,
         heads=6,
         mlp=768,
-        features=8,
+        features=16,
         dropout=0.1,
     ),
     # For checks of the machinery, never for patients.

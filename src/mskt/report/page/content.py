@@ -12,7 +12,7 @@ import numpy as np
 from isal import igzip, isal_zlib
 from numpy.typing import NDArray
 
-from mskt.analysis.calibration import FlagRow
+from mskt.analysis.flags import FlagRow
 from mskt.core.anatomy import LabelSet, known_structures, read_label_table
 from mskt.core.errors import InputError
 from mskt.core.records import Record, read_csv

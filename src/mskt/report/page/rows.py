@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mskt.analysis.calibration import FlagRow
+from mskt.analysis.flags import FlagRow
 from mskt.core.records import Record
 from mskt.report.outputs import own_sides
 from mskt.report.page.places import Place

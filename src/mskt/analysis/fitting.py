@@ -1,0 +1,123 @@
+"""What cases with references say of one more: lines, thresholds and bounds are fitted.
+
+The statistics are Soufi 2024's, the bound is that of :mod:`mskt.analysis.conformal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from mskt.analysis.calibration import (
+    ALL,
+    MIN_CASES,
+    MIN_PAIRS,
+    SCHEMA,
+    Calibration,
+    Fit,
+    Provenance,
+    Thresholds,
+)
+from mskt.analysis.conformal import Line, fit_line, leave_out, patients_needed
+from mskt.analysis.pairs import Pairs
+from mskt.core.errors import InputError, UsageError
+
+
+def calibrate(pairs: Pairs, metric: str, coverage: float, provenance: Provenance) -> Calibration:
+    """Fit lines, thresholds and bounds.
+
+    Args:
+        pairs: of cases with references.
+        metric: which doubt they hold.
+        coverage: wanted of the lower bound, in (0, 1).
+        provenance: of the cases; the numbers of cases, patients and pairs are filled in here.
+
+    Raises:
+        UsageError: ``coverage`` is not between 0 and 1.
+        InputError: there are fewer than :data:`MIN_CASES` cases with a Dice.
+    """
+    if not 0.0 < coverage < 1.0:
+        raise UsageError("--coverage", f"{coverage} is not between 0 and 1.", "Usual is 0.9.")
+    cases, patients = np.unique(pairs.case_id).size, np.unique(pairs.patient).size
+    if min(cases, patients) < MIN_CASES:
+        what = f"{cases} case{'s' * (cases != 1)} of {patients} patient{'s' * (patients != 1)}"
+        raise InputError(
+            "calibration",
+            f"needs at least {MIN_CASES} patients with reference labels, there are {what}",
+            "With fewer, a line through doubt and Dice says nothing about the next patient. Add "
+            "cases with references; folds of a cross-validation may be given together.",
+        )
+    filled = replace(
+        provenance,
+        cases=cases,
+        patients=patients,
+        pairs=int(pairs.found.sum()),
+        rows_sha256=pairs.sha256,
+    )
+    return fit_all(pairs, metric, coverage, filled)
+
+
+def fit_all(pairs: Pairs, metric: str, coverage: float, provenance: Provenance) -> Calibration:
+    """Do the work of :func:`calibrate` without asking whether there are enough cases."""
+    return Calibration(
+        SCHEMA,
+        metric,
+        coverage,
+        tuple(
+            _fit(name, pairs.where(pairs.structure == name), coverage) for name in pairs.structures
+        ),
+        _fit(ALL, pairs, coverage),
+        Thresholds.of([pairs.dice[pairs.case_id == c].mean() for c in np.unique(pairs.case_id)]),
+        provenance,
+    )
+
+
+def _fit(name: str, pairs: Pairs, coverage: float) -> Fit:
+    """Describe one structure; what cannot be known is None and stands in the notes."""
+    there = pairs.where(pairs.found)
+    line = fit_line(there.doubt, there.dice) if len(there) >= MIN_PAIRS else None
+    limits = Thresholds.of(pairs.dice)
+    left_out = () if line is None else leave_out(there.doubt, there.dice, there.patient)
+    enough = len(left_out) >= patients_needed(coverage)
+    return Fit(
+        structure=name,
+        pairs=len(there),
+        patients=np.unique(there.patient).size,
+        missed=len(pairs) - len(there),
+        inaccurate=0 if limits is None else int((pairs.dice < limits.inaccurate).sum()),
+        failed=0 if limits is None else int((pairs.dice < limits.failed).sum()),
+        dice=limits,
+        line=line,
+        doubt_inaccurate=_inverse(line, None if limits is None else limits.inaccurate),
+        doubt_failed=_inverse(line, None if limits is None else limits.failed),
+        doubt_range=(float(there.doubt.min()), float(there.doubt.max())) if len(there) else None,
+        left_out=left_out if enough else (),
+        notes=tuple(_notes(there, line, limits, pairs, enough)),
+    )
+
+
+def _notes(
+    there: Pairs, line: Line | None, limits: Thresholds | None, pairs: Pairs, enough: bool
+) -> Iterator[str]:
+    """Say what a structure's figures cannot tell."""
+    if len(there) < MIN_PAIRS:
+        yield f"{len(there)} pairs: judged like all structures together"
+    elif line is None:
+        yield "the doubt never varies: predicted by the line of all structures"
+    elif not enough:
+        yield f"{np.unique(there.patient).size} patients: lower bound of all structures"
+    if line is not None and line.slope >= 0:
+        yield "a larger doubt did not mean a lower Dice: no doubt threshold"
+    if limits is None:
+        yield "more than half of the Dice are equal: no thresholds"
+    elif not (pairs.dice < limits.inaccurate).any():
+        yield "none was inaccurate: how failures look is unknown"
+
+
+def _inverse(line: Line | None, dice: float | None) -> float | None:
+    """Doubt at which a falling line meets a Dice threshold."""
+    if line is None or dice is None or line.slope >= 0:
+        return None
+    return (dice - line.intercept) / line.slope
