@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mskt.training.task import TrainingTask
 
 NAME = "fcn8s"
-VGG_WIDTHS = (64, 128, 256, 512, 512)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +32,7 @@ class FcnVariant(SliceVariant):
 
     Attributes:
         convolutions: of VGG at each of its five resolutions.
+        widths: channels there.
         batch_norm: after each of them.
         fc_width: channels of the former fully connected layers.
         fc_kernel: side of the first of them.
@@ -40,6 +40,7 @@ class FcnVariant(SliceVariant):
     """
 
     convolutions: tuple[int, ...] = (2, 2, 3, 3, 3)
+    widths: tuple[int, ...] = (64, 128, 256, 512, 512)
     batch_norm: bool = False
     fc_width: int = 4096
     fc_kernel: int = 7
@@ -59,6 +60,14 @@ VARIANTS: Mapping[str, FcnVariant] = {
         spacing_mm=(2.0, 2.0, 3.0),
         dense_slope=0.25,
     ),
+    # For checks of the machinery, never for patients.
+    "tiny": FcnVariant(
+        convolutions=(1, 1, 1, 1, 1),
+        widths=(4, 4, 4, 8, 8),
+        fc_width=8,
+        fc_kernel=3,
+        spacing_mm=(8.0, 8.0, 6.0),
+    ),
 }
 
 
@@ -76,12 +85,12 @@ class FCN8s(nn.Module):
 
     def __init__(self, variant: FcnVariant, classes: int) -> None:
         super().__init__()
-        inputs = (variant.channels, *VGG_WIDTHS[:-1])
+        inputs = (variant.channels, *variant.widths[:-1])
         self.stages = nn.ModuleList(
             _stage(a, b, number, batch_norm=variant.batch_norm)
-            for a, b, number in zip(inputs, VGG_WIDTHS, variant.convolutions, strict=True)
+            for a, b, number in zip(inputs, variant.widths, variant.convolutions, strict=True)
         )
-        stride8, stride16, stride32 = VGG_WIDTHS[-3:]
+        stride8, stride16, stride32 = variant.widths[-3:]
         width = variant.fc_width
         self.fc = nn.Sequential(
             nn.Conv2d(stride32, width, variant.fc_kernel, padding=variant.fc_kernel // 2),
@@ -148,7 +157,7 @@ def fcn8s(
 
     Args:
         weights: name of a set of weights or path; ``random`` builds an untrained network.
-        variant: ``paper`` or ``compact``; empty takes that of the weights.
+        variant: ``paper``, ``compact`` or ``tiny`` (checks only); empty takes that of the weights.
         backbone: must be empty; the encoder is VGG.
         label_set: with random weights: which classes.
         device: ``auto``, ``cpu``, ``cuda``, …

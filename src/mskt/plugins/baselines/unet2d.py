@@ -21,6 +21,8 @@ VARIANTS: Mapping[str, UNetVariant] = {
     "compact": UNetVariant(
         base=16, batch_norm=True, dropout=0.0, spacing_mm=(2.0, 2.0, 3.0), dense_slope=0.25
     ),
+    # For checks of the machinery, never for patients.
+    "tiny": UNetVariant(levels=3, base=4, dropout=0.0, spacing_mm=(8.0, 8.0, 6.0)),
 }
 
 
@@ -40,7 +42,7 @@ def unet2d(
 
     Args:
         weights: name of a set of weights or path; ``random`` builds an untrained network.
-        variant: ``paper`` or ``compact``; empty takes that of the weights.
+        variant: ``paper``, ``compact`` or ``tiny`` (checks only); empty takes that of the weights.
         backbone: encoder of segmentation-models-pytorch or ``tu-NAME`` of timm.
         label_set: with random weights: which classes.
         device: ``auto``, ``cpu``, ``cuda``, …
