@@ -15,6 +15,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -47,6 +48,11 @@ class McDropout(nn.Module):
 
     Args:
         p: probability that an activation is set to zero; the others are scaled by 1 / (1 − p).
+
+    Attributes:
+        site: number of this dropout in its network.
+        absorbed: a convolution beside it does the scaling, at inference: a mask has only to cut bits
+            off, and what is not drawn is scaled back. The network sets it (:meth:`absorb`).
     """
 
     def __init__(self, p: float = 0.5) -> None:
@@ -55,6 +61,24 @@ class McDropout(nn.Module):
             raise ValueError(f"dropout probability {p} is not in [0, 1)")
         self.p = p
         self.site = 0
+        self.absorbed = False
+
+    @property
+    def scale(self) -> float:
+        """Of what is kept: 1 / (1 − p), with p as the masks have it."""
+        return 2.0 if self.p == 0.5 else 256 / (256 - self._threshold)
+
+    def absorb(self, *parameters: Tensor) -> None:
+        """Let a convolution scale: weights of the one behind, or weights and bias of the one before.
+
+        Args:
+            parameters: multiplied by :attr:`scale` in place, once.
+        """
+        if not self.absorbed and self.p > 0:
+            self.absorbed = True
+            with torch.no_grad():
+                for parameter in parameters:
+                    parameter.mul_(self.scale)
 
     def extra_repr(self) -> str:
         """Shown when the module is printed."""
@@ -66,9 +90,11 @@ class McDropout(nn.Module):
             return self._dropped(x)
         draws = _current.get()
         if draws is None or self.p == 0 or all(draw.index < 0 for draw in draws):
-            return x
+            return x / self.scale if self.absorbed else x
         if len(draws) != x.shape[0]:
             raise ValueError(f"{len(draws)} draws named for a batch of {x.shape[0]}")
+        if x.device.type == "cpu" and self.absorbed:
+            return self._cut(draws, x)
         if x.device.type == "cpu":
             kept = [self._mask(draw, x[:1]) for draw in draws]
             mask = kept[0] if len(kept) == 1 else torch.cat(kept)
@@ -86,7 +112,37 @@ class McDropout(nn.Module):
             return functional.dropout(x, self.p)
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
         random = words.view(torch.uint8).as_strided(x.shape, x.stride())
-        return x * (random >= self._threshold).to(x.dtype).mul_(self._scale)
+        return x * (random >= self._threshold).to(x.dtype).mul_(self.scale)
+
+    def _cut(self, draws: Sequence[Draw], x: Tensor) -> Tensor:
+        """``x`` where it is kept: the bits of the others are cut off, which multiplies nothing.
+
+        A product of a 16-bit activation and its mask takes as long as the convolution behind it.
+        """
+        kept = [self._bits(draw, x[:1]) for draw in draws]
+        mask = kept[0] if len(kept) == 1 else torch.cat(kept)
+        out = mask.bitwise_and_(x.view(mask.dtype)).view(x.dtype)
+        for number, draw in enumerate(draws):
+            if draw.index < 0:
+                out[number] /= self.scale
+        return out
+
+    def _bits(self, draw: Draw, like: Tensor) -> Tensor:
+        """The mask of :meth:`_mask` as all bits or none, integers as long as the activations."""
+        dtype = _INTEGERS[like.dtype.itemsize]
+        if draw.index < 0:
+            return torch.full_like(like, -1, dtype=dtype)
+        _, channels, *space = like.shape
+        count = like.numel()
+        parts = self._parts(draw)
+        if self.p == 0.5:
+            random = seeding.random_bytes((count + 7) // 8, *parts)
+            rows = torch.from_numpy(np.take(_masks_of_bytes(dtype), random, axis=0))
+            kept = rows.view(dtype).view(-1)[:count]
+        else:
+            random_there = torch.from_numpy(seeding.random_bytes(count, *parts))
+            kept = (random_there >= self._threshold).view(torch.int8).neg_().to(dtype)
+        return kept.view(1, *space, channels).movedim(-1, 1)
 
     def _mask(self, draw: Draw, like: Tensor) -> Tensor:
         """0 or 1/(1−p) for each activation of a batch of one, channels last in memory.
@@ -103,7 +159,7 @@ class McDropout(nn.Module):
             kept = functional.embedding(random.int(), _bits_of_bytes(like.dtype)).view(-1)[:count]
         else:
             random = torch.from_numpy(seeding.random_bytes(count, *parts))
-            kept = (random >= self._threshold).to(like.dtype).mul_(self._scale)
+            kept = (random >= self._threshold).to(like.dtype).mul_(self.scale)
         # The axis of the batch is part of the view: torch tells the memory order by its stride.
         return kept.view(1, *space, channels).movedim(-1, 1)
 
@@ -119,9 +175,11 @@ class McDropout(nn.Module):
             kept = (random[..., None] >> places & 1).view(batch, -1)[:, :count]
         else:
             kept = random[:, :count] >= self._threshold
-        mask = kept.reshape(batch, *space, channels).to(x.dtype).mul_(self._scale)
+        mask = kept.reshape(batch, *space, channels).to(x.dtype)
+        if not self.absorbed:
+            mask.mul_(self.scale)
         still = [n for n, draw in enumerate(draws) if draw.index < 0]
-        mask[still] = 1
+        mask[still] = 1 / self.scale if self.absorbed else 1
         return mask.movedim(-1, 1)
 
     def _parts(self, draw: Draw) -> tuple[int | str, ...]:
@@ -132,15 +190,22 @@ class McDropout(nn.Module):
         """Bytes below it are dropped."""
         return round(self.p * 256)
 
-    @property
-    def _scale(self) -> float:
-        return 256 / (256 - self._threshold)
-
 
 def _orders(axes: int) -> tuple[torch.memory_format, ...]:
     """In which memory orders a tensor of so many axes can be without gaps."""
     last = {4: (torch.channels_last,), 5: (torch.channels_last_3d,)}
     return (torch.contiguous_format, *last.get(axes, ()))
+
+
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""By bytes."""
+
+
+@cache
+def _masks_of_bytes(dtype: torch.dtype) -> NDArray[np.int64]:
+    """For each byte all or no bits for each of its eight, from the lowest up, in words of 8 bytes."""
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+    return torch.from_numpy(bits).to(dtype).neg_().view(torch.int64).numpy()
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,23 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mskt.core.dropout import number_sites
 from mskt.core.errors import WeightsError
 from mskt.core.slicewise import SliceNetwork
+from mskt.networks.fused import ConvReLU, fuses
 
 _Network = TypeVar("_Network", bound=nn.Module)
+
+
+@runtime_checkable
+class Specialises(Protocol):
+    """A network that can rearrange itself for inference."""
+
+    def specialise(self, *, split: bool) -> None:
+        """In place, once batch normalisation is folded.
+
+        Args:
+            split: convolutions of what is the same in every draw may be done before the draws, where
+                :class:`~mskt.networks.fused.ConvSumReLU` is there to join them.
+        """
+        ...
 
 
 def count(network: nn.Module) -> int:
@@ -42,17 +57,22 @@ def filled(network: _Network, tensors: Mapping[str, Tensor], prefix: str, name: 
 def for_inference(network: _Network, device: torch.device, dtype: torch.dtype) -> _Network:
     """Evaluation mode, batch normalisation folded into the convolutions, channels last.
 
-    Folding is exact in exact arithmetic; it is done in float32 before the cast. On a CPU in 16 bits,
+    Folding is exact in exact arithmetic; it is done in float32 before the cast, as is the scaling of
+    dropout by the convolutions beside it, in networks that know which these are. On a CPU
     ReLU is applied by the convolution before it, with the same result.
     """
     network = network.eval()
     number_sites(network)
-    fused = device.type == "cpu" and dtype == torch.bfloat16 and _fuses_relu()
+    fused = device.type == "cpu" and fuses(dtype)
     for module in list(network.modules()):
         if isinstance(module, nn.Sequential):
             _fold(module)
-            if fused:
-                _fuse_relu(module)
+    for module in network.modules():
+        if isinstance(module, Specialises):
+            module.specialise(split=fused)
+    for module in list(network.modules()) if fused else ():
+        if isinstance(module, nn.Sequential):
+            _fuse_relu(module)
     return network.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -72,38 +92,6 @@ def _fold(sequence: nn.Sequential) -> None:
             sequence._modules[before[0]] = fuse_conv_bn_eval(before[1], layer)
             sequence._modules[name] = nn.Identity()
         before = (name, layer) if layer is not None else None
-
-
-class ConvReLU(nn.Module):
-    """A convolution that writes no value below 0: a pass over its output less than with a ReLU behind.
-
-    Args:
-        convolution: with zero padding, on a CPU.
-    """
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        self.convolution = convolution
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maximum of 0 and the convolution of ``x``."""
-        of = self.convolution
-        out: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, of.weight, of.bias, of.padding, of.stride, of.dilation, of.groups, "relu", [], ""
-        )
-        return out
-
-
-def _fuses_relu() -> bool:
-    """Torch has the operator, which is no part of its public interface, and it does what it should."""
-    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
-        return False
-    try:
-        convolution = nn.Conv2d(1, 1, 1).bfloat16().requires_grad_(False)
-        x = torch.linspace(-2, 2, 9).bfloat16().view(1, 1, 3, 3)
-        return torch.equal(ConvReLU(convolution)(x), convolution(x).relu())
-    except (AttributeError, RuntimeError, TypeError):
-        return False
 
 
 def _fuse_relu(sequence: nn.Sequential) -> None:

@@ -10,9 +10,14 @@ U-Net, it would be 7.8 M and 31.1 M.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import torch
 from torch import Tensor, cat, nn
+from torch.nn import functional
 
 from mskt.core.dropout import McDropout
+from mskt.networks.fused import ConvSumReLU
 
 
 def two_convolutions(inputs: int, outputs: int, *, batch_norm: bool) -> nn.Sequential:
@@ -39,6 +44,22 @@ def initialise(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+class PoolPositive(nn.Module):
+    """The maximum of 2 × 2 pixels where no value is negative, as behind a ReLU.
+
+    Of such numbers the larger one also has the larger bits, and integers are compared several times
+    faster on a CPU than numbers of 16 bits.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, H, W)``, all ≥ 0, H and W even, to ``(N, C, H / 2, W / 2)``."""
+        if x.device.type != "cpu":
+            return functional.max_pool2d(x, 2)
+        bits = x.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[x.dtype.itemsize])
+        rows = torch.maximum(bits[:, :, ::2], bits[:, :, 1::2])
+        return torch.maximum(rows[..., ::2], rows[..., 1::2]).view(x.dtype)
 
 
 class BayesianUNet(nn.Module):
@@ -87,24 +108,98 @@ class BayesianUNet(nn.Module):
             two_convolutions(3 * width, width, batch_norm=batch_norm) for width in widths[-2::-1]
         )
         self.head = nn.Conv2d(base, classes, 3, padding=1)
+        self.split: SplitBlock | None = None
+        self._special = False
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of the batch."""
         return self.after_stem(self.stem(x))
 
-    def stem(self, x: Tensor) -> Tensor:
+    def stem(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """The part before the first dropout: the same for every draw of a slice."""
         out: Tensor = self.encoder[0](x)
-        return out
+        return out if self.split is None else (out, self.split.early(out))
 
-    def after_stem(self, features: Tensor) -> Tensor:
+    def after_stem(self, features: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         """Everything that depends on the draw, from the output of :meth:`stem` to the logits."""
-        skips = [features]
+        skips = [features if isinstance(features, Tensor) else features[0]]
         for pool, block in zip(self.pool, self.encoder[1:], strict=True):
             skips.append(block(pool(skips[-1])))
         x = skips.pop()
         for up, block in zip(self.up, self.decoder, strict=True):
-            x = block(cat([skips.pop(), up(x)], dim=1))
+            skip, raised = skips.pop(), up(x)
+            if skips or self.split is None:
+                x = block(cat([skip, raised], dim=1))
+            else:
+                x = self.split(raised, features[1])
         logits: Tensor = self.head(x)
         return logits
+
+    def specialise(self, *, split: bool) -> None:
+        """See :class:`mskt.networks.inference.Specialises`; it cannot be trained any more.
+
+        The convolutions beside each dropout do its scaling, pooling knows that nothing is negative
+        behind a ReLU, and half of the finest block is computed once for all draws.
+        """
+        if self._special:
+            return
+        self._special = True
+        for pool, block in zip(_pairs(self.pool), _pairs(self.encoder[1:]), strict=True):
+            _dropout(pool[0]).absorb(block[0].get_parameter("weight"))
+            pool[1] = PoolPositive()
+        for up in _pairs(self.up):
+            _dropout(up[1]).absorb(*up[0].parameters())
+        if split:
+            finest = self.decoder[-1]
+            assert isinstance(finest, nn.Sequential)
+            self.split = SplitBlock(finest)
+            self.decoder[-1] = nn.Identity()
+
+
+class SplitBlock(nn.Module):
+    """Two convolutions behind a skip connection, of which the first is cut in two by its input.
+
+    What comes through the skip connection of the finest level has met no dropout: its share of the
+    first convolution is the same for every draw, and nothing has to be joined in memory.
+
+    Args:
+        block: :func:`two_convolutions`, batch normalisation folded; a third of its input is the skip.
+    """
+
+    def __init__(self, block: nn.Sequential) -> None:
+        super().__init__()
+        first = block[0]
+        assert isinstance(first, nn.Conv2d)
+        skip = first.in_channels // 3
+        self.early = _part(first, slice(skip), biased=True)
+        self.late = ConvSumReLU(_part(first, slice(skip, None), biased=False))
+        after = [isinstance(layer, nn.ReLU) for layer in block].index(True) + 1
+        self.rest = block[after:]
+
+    def forward(self, raised: Tensor, early: Tensor) -> Tensor:
+        """The block's output from what comes from below, ``(N, 2 W, …)``, and ``early(skip)``."""
+        out: Tensor = self.rest(self.late(raised, early))
+        return out
+
+
+def _part(whole: nn.Conv2d, channels: slice, *, biased: bool) -> nn.Conv2d:
+    """The convolution of some of the input channels."""
+    weight = whole.weight[:, channels]
+    part = nn.Conv2d(weight.shape[1], whole.out_channels, 3, padding=1, bias=biased)
+    with torch.no_grad():
+        part.weight.copy_(weight)
+        if part.bias is not None and whole.bias is not None:
+            part.bias.copy_(whole.bias)
+    return part
+
+
+def _pairs(modules: nn.ModuleList) -> Iterator[nn.Sequential]:
+    for module in modules:
+        assert isinstance(module, nn.Sequential)
+        yield module
+
+
+def _dropout(module: nn.Module) -> McDropout:
+    assert isinstance(module, McDropout)
+    return module
