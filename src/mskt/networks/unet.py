@@ -145,16 +145,27 @@ class BayesianUNet(nn.Module):
         if self._special:
             return
         self._special = True
-        for pool, block in zip(_pairs(self.pool), _pairs(self.encoder[1:]), strict=True):
-            _dropout(pool[0]).absorb(block[0].get_parameter("weight"))
-            pool[1] = PoolPositive()
-        for up in _pairs(self.up):
-            _dropout(up[1]).absorb(*up[0].parameters())
+        absorb_dropout(self.pool, self.encoder[1:], self.up)
         if split:
             finest = self.decoder[-1]
             assert isinstance(finest, nn.Sequential)
             self.split = SplitBlock(finest)
             self.decoder[-1] = nn.Identity()
+
+
+def absorb_dropout(pools: nn.ModuleList, blocks: nn.ModuleList, ups: nn.ModuleList) -> None:
+    """Scaling of dropout is done by the convolutions beside it; what is pooled is not negative.
+
+    Args:
+        pools: dropout and pooling, behind a ReLU.
+        blocks: what follows each of them, first a convolution.
+        ups: transposed convolution and dropout.
+    """
+    for pool, block in zip(_pairs(pools), _pairs(blocks), strict=True):
+        _dropout(pool[0]).absorb(block[0].get_parameter("weight"))
+        pool[1] = PoolPositive()
+    for up in _pairs(ups):
+        _dropout(up[1]).absorb(*up[0].parameters())
 
 
 class SplitBlock(nn.Module):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
 from legs_scan import scan
 
 from mskt.core.anatomy import label_set
+from mskt.core.dropout import Draw, McDropout, number_sites, sampling
 from mskt.core.errors import UsageError, WeightsError
 from mskt.core.pipeline import segment_case
 from mskt.core.volume import Volume
+from mskt.networks.inference import for_inference
 from mskt.plugins.uncertainty.estimators import DeterministicEstimator, McDropoutEstimator
 from mskt.plugins.unet25d.fusion import FUSIONS
 from mskt.plugins.unet25d.network import TwoSkipUNet
@@ -101,3 +105,15 @@ def test_no_leg_gives_an_empty_result_that_says_why() -> None:
     result = segment_case(image, made(), DeterministicEstimator())
     assert result.labels.data.max() == 0
     assert any("no femur found" in note for note in result.notes)
+
+
+def test_network_made_ready_for_inference_differs_by_rounding():
+    torch.manual_seed(0)
+    network = TwoSkipUNet(3, 4, (4, 8, 8), batch_norm=True, dropout=0.2).eval()
+    number_sites(network)
+    ready = for_inference(deepcopy(network), torch.device("cpu"), torch.float32)
+    assert all(m.absorbed for m in ready.modules() if isinstance(m, McDropout))
+    x = torch.randn(1, 3, 16, 24)
+    for draw in (Draw(1, 0, 2), Draw(1, -1, 2)):
+        with torch.inference_mode(), sampling([draw]):
+            torch.testing.assert_close(ready(x), network(x), rtol=1e-4, atol=1e-5)

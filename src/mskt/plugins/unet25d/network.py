@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, cat, nn
 
 from mskt.core.dropout import McDropout
-from mskt.networks.unet import initialise, two_convolutions
+from mskt.networks.unet import absorb_dropout, initialise, two_convolutions
 
 SKIPS = 2
 
@@ -53,6 +53,7 @@ class TwoSkipUNet(nn.Module):
             inputs = widths[level] * (2 if level < SKIPS else 1)
             self.decoder.append(two_convolutions(inputs, widths[level], batch_norm=batch_norm))
         self.head = nn.Conv2d(widths[0], classes, 1)
+        self._special = False
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,6 +64,12 @@ class TwoSkipUNet(nn.Module):
         """The part before the first dropout: the same for every draw of a slice."""
         out: Tensor = self.encoder[0](x)
         return out
+
+    def specialise(self, *, split: bool) -> None:
+        """See :class:`mskt.networks.inference.Specialises`; it cannot be trained any more."""
+        if not self._special:
+            self._special = True
+            absorb_dropout(self.pool, self.encoder[1:], self.up)
 
     def after_stem(self, features: Tensor) -> Tensor:
         """Everything that depends on the draw, from the output of :meth:`stem` to the logits."""
