@@ -14,6 +14,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from mskt.core.pieces import pieces, two_largest
+
 _LARGEST_ENTROPY = math.log(256)
 
 
@@ -116,14 +118,17 @@ def _measure(
     if name == "mutual_information":
         total = known["entropy"] if "entropy" in known else entropy(mean)
         return (total - expected).clamp_(min=0)
-    if name == "max_softmax":
-        return (1 - mean.amax(0)).clamp_(min=0)
-    best = mean.topk(min(2, len(mean)), dim=0).values
-    return (1 - (best[0] - best[-1])).clamp_(min=0) if len(mean) > 1 else torch.zeros_like(mean[0])
+    if len(mean) == 1:
+        return torch.zeros_like(mean[0])
+    best, second = two_largest(mean)
+    return (1 - (best if name == "max_softmax" else best - second)).clamp_(min=0)
 
 
 def entropy(probabilities: Tensor) -> Tensor:
     """Shannon entropy over the first axis, in nats; 0·log 0 = 0."""
-    # The smallest normal float stands in for 0: its product with 0 is 0.
-    logs = probabilities.clamp(min=torch.finfo(torch.float32).tiny).log_()
-    return logs.mul_(probabilities).sum(0).neg_().clamp_(min=0)
+    out = torch.empty_like(probabilities[0])
+    for part, here in pieces(probabilities, out):
+        # The smallest normal float stands in for 0: its product with 0 is 0.
+        logs = part.clamp(min=torch.finfo(torch.float32).tiny).log_()
+        torch.sum(logs.mul_(part), 0, out=here)
+    return out.neg_().clamp_(min=0)
