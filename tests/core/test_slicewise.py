@@ -79,3 +79,13 @@ def test_when_memory_runs_out_the_batch_is_halved_and_the_draws_stay(room):
 def test_memory_too_small_for_one_draw_is_not_hidden():
     with pytest.raises(torch.OutOfMemoryError):
         draws(sweep(batch=4, room=0))
+
+
+def test_outside_the_body_all_is_background():
+    """Beside the box of the body, inside it but outside the body, and in a slice without body."""
+    image = scan()
+    outside = ~torch.from_numpy(image.mask)
+    for draw in draws(sweep(batch=2), 3):
+        assert (draw[0][outside] == 1).all() and (draw[1:, outside] == 0).all()
+        assert torch.allclose(draw.sum(0), torch.ones(()))
+        assert (draw[0][~outside] < 1).all()

@@ -200,16 +200,24 @@ class SliceSweep:
         seed: int,
     ) -> Sequence[Tensor]:
         shape = (len(indices), region.shape[2], self._classes, *image.data.shape[:2])
-        out = torch.zeros(shape, device=self._device)
-        out[:, :, 0] = 1
+        out = torch.empty(shape, device=self._device)
+        bodies = {one.k: one for one in stems}
+        air = torch.eye(self._classes, 1, device=self._device)[..., None]
 
         @torch.inference_mode()
-        def fill(one: _Slice) -> None:
-            probabilities = self._softmax(one, [Draw(seed, index, one.k) for index in indices])
-            plane = out[:, one.k - region.start[2], :, one.box[0], one.box[1]]
-            torch.where(one.inside, probabilities, plane, out=plane)
+        def fill(k: int) -> None:
+            plane = out[:, k - region.start[2]]
+            one = bodies.get(k)
+            if one is None:
+                plane.copy_(air)
+                return
+            for strip in _around(plane, one.box):
+                strip.copy_(air)
+            probabilities = self._softmax(one, [Draw(seed, index, k) for index in indices])
+            part = plane[..., one.box[0], one.box[1]]
+            torch.where(one.inside, probabilities, air, out=part)
 
-        each(fill, stems, self._device)
+        each(fill, range(region.start[2], region.stop[2]), self._device)
         return out.permute(0, 2, 3, 4, 1)[:, :, region.slices[0], region.slices[1]].unbind()
 
     def _softmax(self, one: _Slice, draws: Sequence[Draw]) -> Tensor:
@@ -224,6 +232,15 @@ class SliceSweep:
         for probabilities in found:
             without(probabilities, one.refused)
         return found
+
+
+def _around(plane: Tensor, box: tuple[slice, slice]) -> Iterator[Tensor]:
+    """What lies outside the box in ``(…, rows, columns)``, in four parts."""
+    rows, columns = box
+    yield plane[..., : rows.start, :]
+    yield plane[..., rows.stop :, :]
+    yield plane[..., rows, : columns.start]
+    yield plane[..., rows, columns.stop :]
 
 
 def _repeated(features: Any, count: int) -> Any:
