@@ -100,6 +100,7 @@ def run(args: argparse.Namespace) -> None:
                 "-m", "mskt", "run", args.out / "cases" / group.name,
                 "--segmenter", args.segmenter, "--weights", weights,
                 "--uncertainty", source, "--measures", "all",
+                *(("--samples", args.count) if args.count else ()),
                 "--out", results(args, source, group), "--resume", "-q",
             )  # fmt: skip
 
@@ -495,6 +496,7 @@ def main() -> None:
         default=WEIGHTS["unet_bayes"],
         help="weights of the ensembles, with commas; none has seen her",
     )
+    parser.add_argument("--count", type=int, help="of run: draws a voxel, if not ten")
     parser.add_argument("--top", type=int, default=15)
     parser.add_argument("--csv", type=Path, help="for the whole leaderboard")
     parser.add_argument("--samples", default="2,3,5,20,auto", help="of draws")
