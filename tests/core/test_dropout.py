@@ -132,3 +132,21 @@ def test_in_training_gaps_in_memory_do_not_matter():
     x = torch.ones(4, 8, 20, 20)[:, :, ::2, ::2]
     y = McDropout(0.5).train()(x)
     assert set(y.unique().tolist()) == {0.0, 2.0}
+
+
+@pytest.mark.parametrize("p", [0.5, 0.2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_bits_cut_off_are_the_masks_of_every_device(p, dtype):
+    """Once a convolution does the scaling; what is not drawn is scaled back."""
+    module = McDropout(p).eval()
+    weight = torch.ones(2)
+    module.absorb(weight)
+    module.absorb(weight)  # once
+    assert torch.equal(weight, torch.full((2,), module.scale))
+    x = torch.randn(3, 5, 7, 6).to(dtype).contiguous(memory_format=torch.channels_last)
+    draws = [Draw(1, 0, 2), Draw(1, -1, 2), Draw(1, 4, 2)]
+    with sampling(draws):
+        got = module(x.clone())
+    torch.testing.assert_close(got, x * module._masks_there(draws, x))
+    assert torch.equal(got[0] != 0, McDropout(p)._mask(draws[0], x[:1])[0] != 0)
+    assert torch.equal(module(x), x / module.scale)
