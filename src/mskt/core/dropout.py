@@ -37,6 +37,9 @@ class Draw:
     place: int
 
 
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Of as many bytes as a kind of activation has: to look at its bits."""
+
 _current: ContextVar[Sequence[Draw] | None] = ContextVar("draws of this thread", default=None)
 
 
@@ -129,7 +132,7 @@ class McDropout(nn.Module):
 
     def _bits(self, draw: Draw, like: Tensor) -> Tensor:
         """The mask of :meth:`_mask` as all bits or none, integers as long as the activations."""
-        dtype = _INTEGERS[like.dtype.itemsize]
+        dtype = INTEGERS[like.dtype.itemsize]
         if draw.index < 0:
             return torch.full_like(like, -1, dtype=dtype)
         _, channels, *space = like.shape
@@ -195,10 +198,6 @@ def _orders(axes: int) -> tuple[torch.memory_format, ...]:
     """In which memory orders a tensor of so many axes can be without gaps."""
     last = {4: (torch.channels_last,), 5: (torch.channels_last_3d,)}
     return (torch.contiguous_format, *last.get(axes, ()))
-
-
-_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""By bytes."""
 
 
 @cache

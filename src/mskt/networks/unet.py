@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, cat, nn
 from torch.nn import functional
 
-from mskt.core.dropout import McDropout
+from mskt.core.dropout import INTEGERS, McDropout
 from mskt.networks.fused import ConvSumReLU
 
 
@@ -57,7 +57,7 @@ class PoolPositive(nn.Module):
         """``(N, C, H, W)``, all ≥ 0, H and W even, to ``(N, C, H / 2, W / 2)``."""
         if x.device.type != "cpu":
             return functional.max_pool2d(x, 2)
-        bits = x.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[x.dtype.itemsize])
+        bits = x.view(INTEGERS[x.dtype.itemsize])
         rows = torch.maximum(bits[:, :, ::2], bits[:, :, 1::2])
         return torch.maximum(rows[..., ::2], rows[..., 1::2]).view(x.dtype)
 
