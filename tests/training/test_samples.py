@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -179,6 +181,21 @@ def test_tiles_of_boxes_cover_the_case_once():
     assert counted == one.target.size
     labelled = sum(int((target == 1).sum()) for _, target in tiles)
     assert labelled == (one.target == 1).sum()
+
+
+def test_the_last_box_begins_where_it_fits():
+    """As in inference: no box is half full of air that is not in the scan."""
+    one = case()
+    one = replace(one, image=np.full(one.image.shape, 100, one.image.dtype))
+    made = recipe(sampling={"masked": 0.0})
+    assert any(n % s for n, s in zip(one.image.shape, (16, 16, 4), strict=True))
+    tiles = list(box_task().tiles(one, made))
+    first, last = tiles[0][0], tiles[-1][0]
+    assert (first == first.flat[0]).all() and (last == first.flat[0]).all()
+    small = replace(box_task(), patch=(64, 64, 64))
+    ((image, target),) = small.tiles(one, made)
+    assert (target == IGNORED).sum() == 64**3 - one.target.size
+    assert len(np.unique(image)) == 2
 
 
 def test_recipes_for_other_dimensions_are_refused():

@@ -72,17 +72,29 @@ class PatchTask(TrainingTask):
         return image[None], target.astype(np.int64)
 
     def tiles(self, case: TrainingCase, recipe: Recipe) -> Iterator[Sample]:
-        """Boxes side by side; what sticks out of the case counts for nothing."""
+        """Boxes that hold all of the case; none sticks out of it if it is large enough.
+
+        The last of an axis begins where it fits, as in inference: what it has in common with the one
+        before it counts for nothing there, as does what sticks out.
+        """
         size = self.size(recipe)
         counts = [-(-n // s) for n, s in zip(case.image.shape, size, strict=True)]
         for place in product(*map(range, counts)):
-            box = tuple(slice(p * s, (p + 1) * s) for p, s in zip(place, size, strict=True))
-            values = case.image[box].astype(np.float32)
+            box, known = [], []
+            for p, s, n in zip(place, size, case.image.shape, strict=True):
+                start = max(0, min(p * s, n - s))
+                box.append(slice(start, start + s))
+                known.append(slice(0, p * s - start))
+            inside = tuple(box)
+            values = case.image[inside].astype(np.float32)
+            target = case.target[inside].astype(np.int64)
             if recipe.sampling.masked:
-                values[~case.body[box]] = AIR_HU
+                values[~case.body[inside]] = AIR_HU
+            for axis, twice in enumerate(known):
+                np.moveaxis(target, axis, 0)[twice] = IGNORED
             ends = [(0, s - n) for s, n in zip(size, values.shape, strict=True)]
             values = np.pad(values, ends, constant_values=AIR_HU)
-            target = np.pad(case.target[box].astype(np.int64), ends, constant_values=IGNORED)
+            target = np.pad(target, ends, constant_values=IGNORED)
             yield brightness(values, self.hu_window, self.gamma)[None], target
 
     def samples_in(self, case: TrainingCase, recipe: Recipe) -> int:
