@@ -22,7 +22,7 @@ VARIANTS: Mapping[str, UNetVariant] = {
         base=16, batch_norm=True, dropout=0.0, spacing_mm=(2.0, 2.0, 3.0), dense_slope=0.25
     ),
     # For checks of the machinery, never for patients.
-    "tiny": UNetVariant(levels=3, base=4, dropout=0.0, spacing_mm=(8.0, 8.0, 6.0)),
+    "tiny": UNetVariant(levels=3, base=16, dropout=0.0, spacing_mm=(8.0, 8.0, 6.0)),
 }
 
 
