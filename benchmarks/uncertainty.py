@@ -382,8 +382,19 @@ def table(args: argparse.Namespace) -> None:
     print(f"\nChosen on the calibration half (least AURC): {chosen.source}, {chosen.name}")
     if args.csv:
         leaderboard(args.csv, order, base)
+    if args.together:
+        together([one for one in ways if one.source == PAPERS[0]], args.together.split(","))
     for one in {id(one): one for one in (chosen, papers)}.values():
         by_group(one)
+
+
+def together(ways: Sequence[Ranked], names: Sequence[str]) -> None:
+    """Print the AUROC of failed structures by the mean of what several doubts predict."""
+    chosen = [one for one in ways if one.name in names]
+    shifted, failed = chosen[0].shifted, chosen[0].failed
+    below = np.mean([one.below for one in chosen], axis=0)
+    value = auroc(below[shifted], failed[shifted]).value or np.nan
+    print(f"Mean of what {', '.join(names)} predict: AUROC failed {value:.3f}")
 
 
 def leaderboard(path: Path, order: Sequence[Ranked], base: NDArray[np.float64]) -> None:
@@ -498,6 +509,7 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, help="of run: draws a voxel, if not ten")
     parser.add_argument("--top", type=int, default=15)
+    parser.add_argument("--together", help="of table: names of doubts, with commas")
     parser.add_argument("--csv", type=Path, help="for the whole leaderboard")
     parser.add_argument("--samples", default="2,3,5,20,auto", help="of draws")
     parser.add_argument("--people", type=int, default=3, help="of draws: how many of the three")
