@@ -131,7 +131,10 @@ class McDropout(nn.Module):
         return out
 
     def _bits(self, draw: Draw, like: Tensor) -> Tensor:
-        """The mask of :meth:`_mask` as all bits or none, integers as long as the activations."""
+        """All bits for what is kept and none for the others, in integers as long as the activations.
+
+        One random bit an activation where p is a half, else one byte: p is then a multiple of 1/256.
+        """
         dtype = INTEGERS[like.dtype.itemsize]
         if draw.index < 0:
             return torch.full_like(like, -1, dtype=dtype)
@@ -145,26 +148,16 @@ class McDropout(nn.Module):
         else:
             random_there = torch.from_numpy(seeding.random_bytes(count, *parts))
             kept = (random_there >= self._threshold).view(torch.int8).neg_().to(dtype)
+        # The axis of the batch is part of the view: torch tells the memory order by its stride.
         return kept.view(1, *space, channels).movedim(-1, 1)
 
     def _mask(self, draw: Draw, like: Tensor) -> Tensor:
-        """0 or 1/(1−p) for each activation of a batch of one, channels last in memory.
-
-        One random bit an activation where p is a half, else one byte: p is then a multiple of 1/256.
-        """
+        """0 or 1/(1−p) for each activation of a batch of one, channels last in memory."""
         if draw.index < 0:
             return torch.ones_like(like)
-        _, channels, *space = like.shape
-        count = like.numel()
-        parts = self._parts(draw)
-        if self.p == 0.5:
-            random = torch.from_numpy(seeding.random_bytes((count + 7) // 8, *parts))
-            kept = functional.embedding(random.int(), _bits_of_bytes(like.dtype)).view(-1)[:count]
-        else:
-            random = torch.from_numpy(seeding.random_bytes(count, *parts))
-            kept = (random >= self._threshold).to(like.dtype).mul_(self.scale)
-        # The axis of the batch is part of the view: torch tells the memory order by its stride.
-        return kept.view(1, *space, channels).movedim(-1, 1)
+        bits = self._bits(draw, like)
+        scale = torch.tensor(self.scale, dtype=like.dtype).view(bits.dtype)
+        return bits.bitwise_and_(scale).view(like.dtype)
 
     def _masks_there(self, draws: Sequence[Draw], x: Tensor) -> Tensor:
         """The same masks, all at once and made where ``x`` is: sending them would take longer."""
@@ -205,13 +198,6 @@ def _masks_of_bytes(dtype: torch.dtype) -> NDArray[np.int64]:
     """For each byte all or no bits for each of its eight, from the lowest up, in words of 8 bytes."""
     bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
     return torch.from_numpy(bits).to(dtype).neg_().view(torch.int64).numpy()
-
-
-@cache
-def _bits_of_bytes(dtype: torch.dtype) -> Tensor:
-    """For each byte its eight bits from the lowest up, 0 or 2: ``(256, 8)``."""
-    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
-    return torch.from_numpy(bits).to(dtype).mul_(2)
 
 
 def random_words(count: int, starts: Sequence[int], device: torch.device) -> Tensor:
