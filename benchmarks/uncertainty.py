@@ -32,8 +32,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mskt.analysis.conformal import LeftOut, Line, fit_line, leave_out, lower_bound
+from mskt.analysis.conformal import lower_bound
 from mskt.analysis.failure import FAILED, INACCURATE, aurc, auroc, dice_threshold, pearson
+from mskt.analysis.lines import LeftOut, Line, fit_lines, leave_out
 
 ROOT = Path(__file__).parents[1]
 HELD_OUT = ROOT / "scripts" / "held_out.py"
@@ -264,11 +265,7 @@ def ranked(source: str, items: Sequence[Item], name: str) -> Ranked:
     """Fit a line for each structure on the calibration half, and judge the other half by it."""
     known = [item for item in items if item.group.calibrates and name in item.doubts]
     test = [item for item in items if not item.group.calibrates and name in item.doubts]
-    lines = {
-        structure: fit([item for item in known if item.structure == structure], name)
-        for structure in {item.structure for item in test}
-    }
-    lines = {structure: line for structure, line in lines.items() if line is not None}
+    lines = fit(known, name)
     test = [item for item in test if item.structure in lines]
     seen = [item for item in known if item.structure in lines]
     own = [-lines[item.structure].line.at(item.doubts[name]) for item in seen]
@@ -313,18 +310,29 @@ class StructureFit:
         return np.nan if found is None else min(found, self.line.at(doubt))
 
 
-def fit(items: Sequence[Item], name: str) -> StructureFit | None:
-    """None where fewer than ten calibration scans show the structure."""
-    scans = np.array([item.scan for item in items])
-    if len(set(scans)) < 10:
-        return None
+def fit(items: Sequence[Item], name: str) -> dict[str, StructureFit]:
+    """As ``mskt calibrate`` does, of the structures that at least ten calibration scans show."""
+    shown: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        shown[item.structure].add(item.scan)
+    items = [item for item in items if len(shown[item.structure]) >= 10]
+    scans, structures = (
+        np.array([getattr(item, field) for item in items]) for field in ("scan", "structure")
+    )
     dice = np.array([item.dice for item in items])
     doubt = np.array([item.doubts[name] for item in items])
-    line = fit_line(doubt, dice)
-    if line is None:
-        return None
-    limits = (dice_threshold(dice, INACCURATE), dice_threshold(dice, FAILED))
-    return StructureFit(limits, line, leave_out(doubt, dice, scans))
+    left_out = leave_out(doubt, dice, scans, structures)
+    return {
+        structure: StructureFit(
+            (
+                dice_threshold(dice[structures == structure], INACCURATE),
+                dice_threshold(dice[structures == structure], FAILED),
+            ),
+            line,
+            left_out[structure],
+        )
+        for structure, line in fit_lines(doubt, dice, structures).items()
+    }
 
 
 def figures(one: Ranked, rows: NDArray[np.intp]) -> tuple[float, ...]:

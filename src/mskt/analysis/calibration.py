@@ -1,7 +1,8 @@
 """What a calibration holds: what a doubt means, for structures without a reference.
 
 :mod:`mskt.analysis.fitting` makes it, :mod:`mskt.analysis.flags` judges by it. Soufi 2024:
-Dice = a·U + b over cases with references, per structure and over all of them; a structure stands out
+Dice = a·U + b over cases with references, per structure (here with slopes that lean on one another:
+:mod:`mskt.analysis.lines`) and over all of them; a structure stands out
 below median + 1.4826·k·MAD of the Dice (k = −2 inaccurate, −3 failed), and the line inverted there
 gives the doubt above which it is flagged. The lower bound is conformal
 (:func:`mskt.analysis.conformal.lower_bound`, which says what it promises and what not).
@@ -16,8 +17,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from mskt.analysis import strict_json
-from mskt.analysis.conformal import LeftOut, Line
 from mskt.analysis.failure import FAILED, INACCURATE, dice_threshold
+from mskt.analysis.lines import LeftOut, Line
 from mskt.analysis.pairs import DOUBT
 from mskt.core.errors import UsageError
 

@@ -1,4 +1,4 @@
-"""A line from doubt to Dice, and a lower bound on Dice that holds for a stated part of new patients.
+"""A lower bound on Dice that holds for a stated part of new patients.
 
 The bound is the one-sided jackknife+ of Barber, Candès, Ramdas and Tibshirani 2021, in the form for
 several measurements a patient of Lee, Barber and Willett 2023 (hierarchical jackknife+): every
@@ -8,91 +8,12 @@ patient has the same weight, however many sides and structures he brings.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mskt.analysis.failure import Floats, varies
+from mskt.analysis.lines import LeftOut
 
 _ROUNDING = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """Dice = slope · doubt + intercept."""
-
-    slope: float
-    intercept: float
-
-    def at(self, doubt: float) -> float:
-        """Height of the line; may lie outside [0, 1]."""
-        return self.slope * doubt + self.intercept
-
-    def predict(self, doubt: float) -> float:
-        """Predicted Dice: the line, clipped to [0, 1]."""
-        return min(1.0, max(0.0, self.at(doubt)))
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """What one calibration patient contributes to the bound.
-
-    Attributes:
-        line: fitted without that patient.
-        residuals: predicted − true Dice of the patient's pairs, by that line.
-    """
-
-    line: Line
-    residuals: tuple[float, ...]
-
-
-def fit_line(doubt: Floats, dice: Floats) -> Line | None:
-    """Least-squares line through pairs, arrays (n,); None where the doubt does not vary."""
-    if doubt.size < 2 or not varies(doubt):
-        return None
-    x = doubt - doubt.mean()
-    slope = float(x @ (dice - dice.mean()) / (x @ x))
-    return Line(slope, float(dice.mean() - slope * doubt.mean()))
-
-
-def leave_out(doubt: Floats, dice: Floats, patients: NDArray[np.str_]) -> tuple[LeftOut, ...]:
-    """Leave each patient out once: the line of the others, and how far it missed this one's Dice.
-
-    Args:
-        doubt: of each pair, shape (n,).
-        dice: of each pair, shape (n,).
-        patients: whose each pair is, shape (n,).
-
-    Returns:
-        One entry a patient, in the order of their names; empty for fewer than 2 patients. Where the
-        others' doubt does not vary, their line is their mean Dice.
-    """
-    names, place = np.unique(patients, return_inverse=True)
-    if names.size < 2:
-        return ()
-    # Sums of the others are the sums of all minus this patient's; centred, so that little cancels.
-    x, y = doubt - doubt.mean(), dice - dice.mean()
-
-    def others(values: Floats) -> Floats:
-        each = np.bincount(place, values, names.size)
-        return np.asarray(each.sum() - each)
-
-    n = others(np.ones_like(x))
-    mean_x, mean_y = others(x) / n, others(y) / n
-    spread = others(x * x) - n * mean_x**2
-    known = spread > 1e-12 * float(x @ x)
-    slope = np.where(
-        known, (others(x * y) - n * mean_x * mean_y) / np.where(known, spread, 1.0), 0.0
-    )
-    intercept = mean_y + dice.mean() - slope * (mean_x + doubt.mean())
-    found = []
-    for number in range(names.size):
-        line = Line(float(slope[number]), float(intercept[number]))
-        mine = np.flatnonzero(place == number)
-        residuals = tuple(line.predict(float(doubt[i])) - float(dice[i]) for i in mine)
-        found.append(LeftOut(line, residuals))
-    return tuple(found)
 
 
 def patients_needed(coverage: float) -> int:
@@ -120,10 +41,11 @@ def lowest_by_chance(coverage: float, patients: int) -> float:
 def lower_bound(doubt: float, left_out: Sequence[LeftOut], coverage: float) -> float | None:
     """Dice that a new patient's structure has or exceeds, with a stated coverage.
 
-    With f_i the line fitted without patient i and R_ij = f_i(U_ij) − D_ij its errors on that patient's
-    m_i pairs, the bound is the α-quantile of f_i(u) − R_ij with weights 1 / (m_i (n + 1)), and weight
-    1 / (n + 1) at −∞ for the new patient. With one pair a patient that is the ⌊α(n + 1)⌋-th smallest,
-    or, where all f_i agree, f(u) minus the ⌈(1 − α)(n + 1)⌉-th smallest residual.
+    With f_i the structure's line fitted without patient i and R_ij = f_i(U_ij) − D_ij its errors on
+    that patient's m_i pairs, the bound is the α-quantile of f_i(u) − R_ij with weights
+    1 / (m_i (n + 1)), and weight 1 / (n + 1) at −∞ for the new patient. With one pair a patient that
+    is the ⌊α(n + 1)⌋-th smallest, or, where all f_i agree, f(u) minus the ⌈(1 − α)(n + 1)⌉-th
+    smallest residual.
 
     **Guaranteed**, if calibration patients and the new one are exchangeable (as if drawn from the
     same pool in random order) and for a pair drawn at random from the new patient: coverage of at
@@ -135,7 +57,7 @@ def lower_bound(doubt: float, left_out: Sequence[LeftOut], coverage: float) -> f
 
     Args:
         doubt: of the new structure.
-        left_out: of :func:`leave_out`.
+        left_out: of :func:`mskt.analysis.lines.leave_out`.
         coverage: 1 − α, in (0, 1).
 
     Returns:

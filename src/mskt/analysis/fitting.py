@@ -1,12 +1,13 @@
 """What cases with references say of one more: lines, thresholds and bounds are fitted.
 
-The statistics are Soufi 2024's, the bound is that of :mod:`mskt.analysis.conformal`.
+The statistics are Soufi 2024's but for slopes (:mod:`mskt.analysis.lines`), the bound is that of
+:mod:`mskt.analysis.conformal`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,7 +21,8 @@ from mskt.analysis.calibration import (
     Provenance,
     Thresholds,
 )
-from mskt.analysis.conformal import Line, fit_line, leave_out, patients_needed
+from mskt.analysis.conformal import patients_needed
+from mskt.analysis.lines import LeftOut, Line, fit_lines, leave_out
 from mskt.analysis.pairs import Pairs
 from mskt.core.errors import InputError, UsageError
 
@@ -61,25 +63,43 @@ def calibrate(pairs: Pairs, metric: str, coverage: float, provenance: Provenance
 
 def fit_all(pairs: Pairs, metric: str, coverage: float, provenance: Provenance) -> Calibration:
     """Do the work of :func:`calibrate` without asking whether there are enough cases."""
+    own = {name: pairs.where(pairs.structure == name) for name in pairs.structures}
+    enough = [name for name, its in own.items() if its.found.sum() >= MIN_PAIRS]
+    fitted = _Fitted.of(pairs.where(np.isin(pairs.structure, enough)))
+    together = _Fitted.of(replace(pairs, structure=np.full(len(pairs), ALL)))
     return Calibration(
         SCHEMA,
         metric,
         coverage,
-        tuple(
-            _fit(name, pairs.where(pairs.structure == name), coverage) for name in pairs.structures
-        ),
-        _fit(ALL, pairs, coverage),
+        tuple(_fit(name, its, fitted, coverage) for name, its in own.items()),
+        _fit(ALL, pairs, together, coverage),
         Thresholds.of([pairs.dice[pairs.case_id == c].mean() for c in np.unique(pairs.case_id)]),
         provenance,
     )
 
 
-def _fit(name: str, pairs: Pairs, coverage: float) -> Fit:
+@dataclass(frozen=True)
+class _Fitted:
+    """Lines of structures, and without each patient."""
+
+    lines: Mapping[str, Line]
+    left_out: Mapping[str, tuple[LeftOut, ...]]
+
+    @classmethod
+    def of(cls, pairs: Pairs) -> _Fitted:
+        there = pairs.where(pairs.found)
+        return cls(
+            fit_lines(there.doubt, there.dice, there.structure),
+            leave_out(there.doubt, there.dice, there.patient, there.structure),
+        )
+
+
+def _fit(name: str, pairs: Pairs, fitted: _Fitted, coverage: float) -> Fit:
     """Describe one structure; what cannot be known is None and stands in the notes."""
     there = pairs.where(pairs.found)
-    line = fit_line(there.doubt, there.dice) if len(there) >= MIN_PAIRS else None
+    line = fitted.lines.get(name) if len(there) >= MIN_PAIRS else None
     limits = Thresholds.of(pairs.dice)
-    left_out = () if line is None else leave_out(there.doubt, there.dice, there.patient)
+    left_out = () if line is None else fitted.left_out[name]
     enough = len(left_out) >= patients_needed(coverage)
     return Fit(
         structure=name,

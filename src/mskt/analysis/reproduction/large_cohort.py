@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mskt.analysis.conformal import fit_line
 from mskt.analysis.failure import FAILED, INACCURATE, dice_threshold
+from mskt.analysis.lines import fit_line
 from mskt.analysis.reproduction.doubts import pairs_in, patients_of
 from mskt.analysis.reproduction.findings import (
     Cloud,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mskt.analysis.conformal import fit_line
 from mskt.analysis.failure import bootstrap
 from mskt.analysis.failure import pearson as correlation
+from mskt.analysis.lines import fit_line
 from mskt.analysis.pairs import Pairs
 from mskt.analysis.reproduction import published
 from mskt.analysis.reproduction.doubts import Doubts, by_structure, pairs_in, patients_of, pooled
