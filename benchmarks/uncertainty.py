@@ -26,15 +26,13 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from judging import Group, Item, Ranked, draws_of, figures, ranked, span
 from numpy.typing import NDArray
 
-from mskt.analysis.conformal import lower_bound
-from mskt.analysis.failure import FAILED, INACCURATE, aurc, auroc, dice_threshold, pearson
-from mskt.analysis.lines import LeftOut, Line, fit_lines, leave_out
+from mskt.analysis.failure import auroc
 
 ROOT = Path(__file__).parents[1]
 HELD_OUT = ROOT / "scripts" / "held_out.py"
@@ -47,28 +45,6 @@ PAPERS = ("mcdropout", "predictive_variance_mean_mean")
 SOURCES = ("deterministic", "mcdropout", "tta", "tta+mcdropout")
 LEAST_CM3 = 6.0
 """Of the reference: slivers at the edge of a scan say little by their Dice."""
-REPEATS = 1000
-COVERAGE = 0.9
-LOW = 0.7
-"""Dice that nobody would use, whatever is usual."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Scans of one person and preset.
-
-    Attributes:
-        calibrates: the thresholds come from it.
-        shifted: not like what the weights were trained on.
-    """
-
-    name: str
-    person: str
-    preset: str
-    count: int
-    seed: int
-    calibrates: bool = False
-    shifted: bool = False
 
 
 def groups(size: int) -> Iterator[Group]:
@@ -170,23 +146,6 @@ def call(*arguments: object) -> None:
     subprocess.run([sys.executable, *map(str, arguments)], check=True)
 
 
-@dataclass(frozen=True)
-class Item:
-    """One structure and side of one scan.
-
-    Attributes:
-        patient: the same seed is the same person, pose and view under every shift.
-        doubts: by measure and aggregation.
-    """
-
-    scan: str
-    patient: str
-    structure: str
-    group: Group
-    dice: float
-    doubts: Mapping[str, float]
-
-
 def read(args: argparse.Namespace, source: str) -> list[Item]:
     """What a source says of every structure that the reference has enough of, and its Dice."""
     items = []
@@ -226,136 +185,6 @@ def enough(values: Mapping[str, float]) -> bool:
     if "ravd" not in values or "volume" not in values:
         return "uncertainty" in values
     return values["volume"] / (1 + values["ravd"] / 100) >= LEAST_CM3
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """One way to state doubt, and what it found.
-
-    Attributes:
-        scans: which each item is of; all arrays have one value an item.
-        patients: whose.
-        shifted: the item's group is beyond training.
-        doubt: as stated.
-        predicted: Dice by the structure's line of the calibration half.
-        below: how far that is below the structure's median, in robust standard deviations: failed
-            and inaccurate are defined so, and structures differ in what is usual.
-        lower: bound of it with nominal coverage 90 %; NaN where there is none.
-        known_aurc: AURC of the predicted Dice on the calibration half itself: what could be known
-            before the test, and so a fair way to choose among many.
-    """
-
-    source: str
-    name: str
-    scans: NDArray[np.str_]
-    patients: NDArray[np.str_]
-    group: NDArray[np.str_]
-    shifted: NDArray[np.bool_]
-    dice: NDArray[np.float64]
-    failed: NDArray[np.bool_]
-    inaccurate: NDArray[np.bool_]
-    doubt: NDArray[np.float64]
-    predicted: NDArray[np.float64]
-    below: NDArray[np.float64]
-    lower: NDArray[np.float64]
-    known_aurc: float
-
-
-def ranked(source: str, items: Sequence[Item], name: str) -> Ranked:
-    """Fit a line for each structure on the calibration half, and judge the other half by it."""
-    known = [item for item in items if item.group.calibrates and name in item.doubts]
-    test = [item for item in items if not item.group.calibrates and name in item.doubts]
-    lines = fit(known, name)
-    test = [item for item in test if item.structure in lines]
-    seen = [item for item in known if item.structure in lines]
-    own = [-lines[item.structure].line.at(item.doubts[name]) for item in seen]
-    doubt = np.array([item.doubts[name] for item in test])
-    fits = [lines[item.structure] for item in test]
-    dice = np.array([item.dice for item in test])
-    return Ranked(
-        source,
-        name,
-        np.array([item.scan for item in test]),
-        np.array([item.patient for item in test]),
-        np.array([item.group.name for item in test]),
-        np.array([item.group.shifted for item in test]),
-        dice,
-        dice < np.array([one.limits[1] for one in fits]),
-        dice < np.array([one.limits[0] for one in fits]),
-        doubt,
-        np.array([one.line.at(d) for one, d in zip(fits, doubt, strict=True)]),
-        np.array([one.below(d) for one, d in zip(fits, doubt, strict=True)]),
-        np.array([one.bound(d) for one, d in zip(fits, doubt, strict=True)]),
-        aurc(own, [1 - item.dice for item in seen]),
-    )
-
-
-@dataclass(frozen=True)
-class StructureFit:
-    """Dice thresholds (inaccurate, failed), line and what leaving each scan out missed by."""
-
-    limits: tuple[float, float]
-    line: Line
-    left_out: tuple[LeftOut, ...]
-
-    def below(self, doubt: float) -> float:
-        """Robust standard deviations that the predicted Dice lies below the median."""
-        inaccurate, failed = self.limits
-        step = max(inaccurate - failed, 1e-6)  # 1.4826 MAD
-        return (inaccurate + 2 * step - self.line.at(doubt)) / step
-
-    def bound(self, doubt: float) -> float:
-        """Lower bound of the Dice, 90 % nominal."""
-        found = lower_bound(doubt, self.left_out, COVERAGE)
-        return np.nan if found is None else min(found, self.line.at(doubt))
-
-
-def fit(items: Sequence[Item], name: str) -> dict[str, StructureFit]:
-    """As ``mskt calibrate`` does, of the structures that at least ten calibration scans show."""
-    shown: dict[str, set[str]] = defaultdict(set)
-    for item in items:
-        shown[item.structure].add(item.scan)
-    items = [item for item in items if len(shown[item.structure]) >= 10]
-    scans, structures = (
-        np.array([getattr(item, field) for item in items]) for field in ("scan", "structure")
-    )
-    dice = np.array([item.dice for item in items])
-    doubt = np.array([item.doubts[name] for item in items])
-    left_out = leave_out(doubt, dice, scans, structures)
-    return {
-        structure: StructureFit(
-            (
-                dice_threshold(dice[structures == structure], INACCURATE),
-                dice_threshold(dice[structures == structure], FAILED),
-            ),
-            line,
-            left_out[structure],
-        )
-        for structure, line in fit_lines(doubt, dice, structures).items()
-    }
-
-
-def figures(one: Ranked, rows: NDArray[np.intp]) -> tuple[float, ...]:
-    """AUROC of failed, inaccurate (relative to the structure), of Dice below 0.7; r; AURC."""
-    bad, poor = one.failed[rows], one.inaccurate[rows]
-    risk = 1 - one.dice[rows]
-    return (
-        auroc(one.below[rows], bad).value or np.nan,
-        auroc(one.below[rows], poor).value or np.nan,
-        auroc(-one.predicted[rows], one.dice[rows] < LOW).value or np.nan,
-        pearson(one.dice[rows], one.doubt[rows]).value or np.nan,
-        aurc(-one.predicted[rows], risk),
-    )
-
-
-def resamples(
-    one: Ranked, rows: NDArray[np.intp], names: NDArray[np.str_]
-) -> Iterator[NDArray[np.intp]]:
-    """Rows of resampled patients, the same ones for every way of stating doubt."""
-    place = {name: rows[one.patients[rows] == name] for name in names}
-    rng = np.random.default_rng(0)
-    for _ in range(REPEATS):
-        yield np.concatenate([place[name] for name in rng.choice(names, len(names))])
 
 
 def table(args: argparse.Namespace) -> None:
@@ -434,24 +263,6 @@ def leaderboard(path: Path, order: Sequence[Ranked], base: NDArray[np.float64]) 
                 one.known_aurc,
             )
             writer.writerow((one.source, one.name, *(f"{value:.4f}" for value in values)))
-
-
-def draws_of(one: Ranked) -> NDArray[np.float64]:
-    """AUROC of failed structures under shift in every resample."""
-    rows = np.flatnonzero(one.shifted)
-    names = np.unique(one.patients[rows])
-    return np.array(
-        [
-            auroc(one.below[again], one.failed[again]).value or np.nan
-            for again in resamples(one, rows, names)
-        ]
-    )
-
-
-def span(values: NDArray[np.float64], sign: str = "") -> str:
-    """The percentile interval as text."""
-    low, high = np.nanquantile(values, (0.025, 0.975))
-    return f"{low:{sign}.3f} to {high:{sign}.3f}"
 
 
 def counts(one: Ranked) -> None:
