@@ -29,10 +29,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from judging import Group, Item, Ranked, draws_of, figures, ranked, span
+from judging import Group, Item, Ranked, draws_of, figures, ranked, span, together
 from numpy.typing import NDArray
-
-from mskt.analysis.failure import auroc
 
 ROOT = Path(__file__).parents[1]
 HELD_OUT = ROOT / "scripts" / "held_out.py"
@@ -47,18 +45,19 @@ LEAST_CM3 = 6.0
 """Of the reference: slivers at the edge of a scan say little by their Dice."""
 
 
-def groups(size: int) -> Iterator[Group]:
-    """``size`` scans a shift; calibration and known test have 4/3 and 2/3 of that a person."""
+def groups(args: argparse.Namespace) -> Iterator[Group]:
+    """``--size`` scans a shift; calibration and known test have 4/3 and 2/3 of that a person."""
+    size, seed = args.size, args.seed
     for person in PEOPLE:
         yield Group(f"calibration-{person}", person, "wide", size * 4 // 3, 0, calibrates=True)
-        yield Group(f"known-{person}", person, "wide", size * 2 // 3, 500)
+        yield Group(f"known-{person}", person, "wide", size * 2 // 3, 500 + seed)
     for preset in SHIFTS:
-        yield Group(preset, "vh_female", preset, size, 0, shifted=True)
+        yield Group(preset, "vh_female", preset, size, seed, shifted=True)
 
 
 def make(args: argparse.Namespace) -> None:
     """Write the scans that are not there yet."""
-    for group in groups(args.size):
+    for group in groups(args):
         folder = args.out / "cases" / group.name
         if (folder / "dataset.json").exists():
             continue
@@ -72,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
     """Segment every scan with every source."""
     for source in args.sources.split(","):
         weights = args.members if source.startswith("ensemble") else WEIGHTS[args.segmenter]
-        for group in groups(args.size):
+        for group in groups(args):
             call(
                 "-m", "mskt", "run", args.out / "cases" / group.name,
                 "--segmenter", args.segmenter, "--weights", weights,
@@ -90,7 +89,7 @@ def results(args: argparse.Namespace, source: str, group: Group) -> Path:
 
 def draws(args: argparse.Namespace) -> None:
     """Run the known test scans with other numbers of draws, and compare with ten."""
-    known = [g for g in groups(args.size) if g.name.startswith("known")][: args.people]
+    known = [g for g in groups(args) if g.name.startswith("known")][: args.people]
     print(
         "| T | draws | Dice | doubt | r | doubt against T = 10 | Dice against T = 10 | network, s |"
     )
@@ -149,7 +148,7 @@ def call(*arguments: object) -> None:
 def read(args: argparse.Namespace, source: str) -> list[Item]:
     """What a source says of every structure that the reference has enough of, and its Dice."""
     items = []
-    for group in groups(args.size):
+    for group in groups(args):
         table = results(args, source, group) / "results.csv"
         if not table.exists():
             continue
@@ -196,6 +195,11 @@ def table(args: argparse.Namespace) -> None:
         if items
         for name in dict.fromkeys(name for item in items for name in item.doubts)
     ]
+    for source in found if args.together else ():
+        names = args.together.split(",")
+        parts = [one for one in ways if one.source == source and one.name in names]
+        if len(parts) == len(names):
+            ways.append(together(parts))
     papers = next(one for one in ways if (one.source, one.name) == PAPERS)
     counts(papers)
     scores = {id(one): figures(one, np.flatnonzero(one.shifted)) for one in ways}
@@ -219,19 +223,8 @@ def table(args: argparse.Namespace) -> None:
     print(f"\nChosen on the calibration half (least AURC): {chosen.source}, {chosen.name}")
     if args.csv:
         leaderboard(args.csv, order, base)
-    if args.together:
-        together([one for one in ways if one.source == PAPERS[0]], args.together.split(","))
     for one in {id(one): one for one in (chosen, papers)}.values():
         by_group(one)
-
-
-def together(ways: Sequence[Ranked], names: Sequence[str]) -> None:
-    """Print the AUROC of failed structures by the mean of what several doubts predict."""
-    chosen = [one for one in ways if one.name in names]
-    shifted, failed = chosen[0].shifted, chosen[0].failed
-    below = np.mean([one.below for one in chosen], axis=0)
-    value = auroc(below[shifted], failed[shifted]).value or np.nan
-    print(f"Mean of what {', '.join(names)} predict: AUROC failed {value:.3f}")
 
 
 def leaderboard(path: Path, order: Sequence[Ranked], base: NDArray[np.float64]) -> None:
@@ -319,6 +312,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     parser.add_argument("--size", type=int, default=6, help="scans of each shift")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="of the test scans: others than those that were looked at",
+    )
     parser.add_argument("--segmenter", choices=tuple(WEIGHTS), default="unet_bayes")
     parser.add_argument("--sources", default=",".join(SOURCES))
     parser.add_argument(
@@ -328,7 +327,9 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, help="of run: draws a voxel, if not ten")
     parser.add_argument("--top", type=int, default=15)
-    parser.add_argument("--together", help="of table: names of doubts, with commas")
+    parser.add_argument(
+        "--together", help="of table: doubts, with commas, whose mean prediction is ranked too"
+    )
     parser.add_argument("--csv", type=Path, help="for the whole leaderboard")
     parser.add_argument("--samples", default="2,3,5,20,auto", help="of draws")
     parser.add_argument("--people", type=int, default=3, help="of draws: how many of the three")

@@ -103,6 +103,10 @@ def test_equals_the_definitions(count, seed, parts):
                 2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in itertools.combinations(masks, 2)
             ]
             assert got.doubt(index, codes, "pairwise_dice") == pytest.approx(1 - np.mean(dice))
+            label = 1 - mean[index].numpy()[mine].mean()
+            assert got.doubt(index, codes, "combined") == pytest.approx(
+                np.mean([label, 1 - soft, 1 - np.mean(dice)]), abs=2e-3
+            )
 
 
 def inside(code):
@@ -142,6 +146,7 @@ def test_outside_the_mask_nothing_counts():
     assert got.voxels[1:, 2].sum() == 0 < got.voxels[1:, 1].sum()
     assert got.doubt(1, [2], "mean", "spread") is None
     assert got.doubt(1, [2], "soft_dice") is None
+    assert got.doubt(1, [2], "combined") is None
 
 
 def test_one_draw_has_no_spread_but_a_soft_dice():
@@ -155,6 +160,9 @@ def test_one_draw_has_no_spread_but_a_soft_dice():
     assert got.hu_sd(1, both) is None
     assert np.isnan(got.half_width())
     assert 0 < got.doubt(1, both, "soft_dice") < 1
+    label = 1 - all_draws[0, 1].numpy()[labels == 1].mean()
+    expected = (label + got.doubt(1, both, "soft_dice")) / 2
+    assert got.doubt(1, both, "combined") == pytest.approx(expected, abs=2e-3)
 
 
 def test_nothing_found_gives_no_numbers():

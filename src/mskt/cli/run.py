@@ -117,7 +117,7 @@ def run_command(
             metavar="NAME",
             rich_help_panel=_HOW,
             help="From voxels to structures: mean, interior, boundary, soft_dice, pairwise_dice, "
-            "volume_cv.",
+            "volume_cv, combined.",
         ),
     ] = None,
     calibration: Annotated[

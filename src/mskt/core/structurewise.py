@@ -23,11 +23,16 @@ from mskt.core.recorder import CELL, DISAGREED, SCALE, Recorder
 from mskt.core.resample import resample_labels
 from mskt.core.volume import Grid
 
-AGGREGATIONS: Final = ("mean", "interior", "boundary", "soft_dice", "pairwise_dice", "volume_cv")
+AGGREGATIONS: Final = (
+    *("mean", "interior", "boundary"),
+    *("soft_dice", "pairwise_dice", "volume_cv", "combined"),
+)
 """Of voxels to structures. The first three take a measure: all voxels of the structure (PSV, Soufi
-2024), those whose six neighbours belong to it too, the others. The last three take none: one minus
+2024), those whose six neighbours belong to it too, the others. The rest take none: one minus
 the soft Dice of mean probabilities and labels (Borges 2024), one minus the mean Dice of pairs of
-draws (Zenk 2025), the coefficient of variation of the draws' volumes."""
+draws (Zenk 2025), the coefficient of variation of the draws' volumes; and the mean of the first two and
+of one minus the mean probability of the label over the structure, in one draw without the second: three
+views of one Dice, which err in different scans."""
 OF_VOXELS: Final = AGGREGATIONS[:3]
 
 CODES: Final = 3
@@ -84,6 +89,8 @@ class Structurewise:
             return self._pairwise(index, codes)
         if aggregation == "volume_cv":
             return self.volume_cv(index, codes)
+        if aggregation == "combined":
+            return self._combined(index, codes)
         if measure not in self.sums:
             return None
         total, inner = (_of(x[measure], index, codes) for x in (self.sums, self.interior_sums))
@@ -110,6 +117,14 @@ class Structurewise:
     def half_width(self, level: float = 0.95) -> float:
         """Standard deviations from the middle to the end of a t interval for one further draw."""
         return float(stdtrit(self.draws - 1, 0.5 + level / 2)) if self.draws > 1 else np.nan
+
+    def _combined(self, index: int, codes: Sequence[int]) -> float | None:
+        """The mean of those that exist; without a voxel none does."""
+        label = _less(_ratio(_of(self.overlap, index, codes), _of(self.voxels, index, codes)))
+        soft, pairs = (self.doubt(index, codes, name) for name in ("soft_dice", "pairwise_dice"))
+        if label is None:
+            return None
+        return float(np.mean([one for one in (label, soft, pairs) if one is not None]))
 
     def _pairwise(self, index: int, codes: Sequence[int]) -> float | None:
         volumes = self.volumes[index, codes].sum(axis=0)

@@ -116,7 +116,7 @@ class DeterministicEstimator(DrawsEstimator):
             raise UsageError(
                 "--aggregation",
                 f"{aggregation} compares draws, and there is only one.",
-                "Take mean, interior, boundary or soft_dice.",
+                "Take mean, interior, boundary, soft_dice or combined.",
             )
 
 
