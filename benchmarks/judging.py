@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +70,8 @@ class Ranked:
         below: how far that is below the structure's median, in robust standard deviations: failed
             and inaccurate are defined so, and structures differ in what is usual.
         lower: bound of it with nominal coverage 90 %; NaN where there is none.
-        known: of the calibration half itself, Dice and what was predicted, (2, n).
+        known_aurc: AURC of the predicted Dice on the calibration half itself: what could be known
+            before the test, and so a fair way to choose among many.
     """
 
     source: str
@@ -86,15 +87,7 @@ class Ranked:
     predicted: NDArray[np.float64]
     below: NDArray[np.float64]
     lower: NDArray[np.float64]
-    known: NDArray[np.float64]
-
-    @property
-    def known_aurc(self) -> float:
-        """AURC of the predicted Dice on the calibration half itself.
-
-        It could be known before the test, and so is a fair way to choose among many.
-        """
-        return aurc(-self.known[1], 1 - self.known[0])
+    known_aurc: float
 
 
 def ranked(source: str, items: Sequence[Item], name: str) -> Ranked:
@@ -104,7 +97,7 @@ def ranked(source: str, items: Sequence[Item], name: str) -> Ranked:
     lines = fit(known, name)
     test = [item for item in test if item.structure in lines]
     seen = [item for item in known if item.structure in lines]
-    own = [lines[item.structure].line.at(item.doubts[name]) for item in seen]
+    own = [-lines[item.structure].line.at(item.doubts[name]) for item in seen]
     doubt = np.array([item.doubts[name] for item in test])
     fits = [lines[item.structure] for item in test]
     dice = np.array([item.dice for item in test])
@@ -122,22 +115,7 @@ def ranked(source: str, items: Sequence[Item], name: str) -> Ranked:
         np.array([one.line.at(d) for one, d in zip(fits, doubt, strict=True)]),
         np.array([one.below(d) for one, d in zip(fits, doubt, strict=True)]),
         np.array([one.bound(d) for one, d in zip(fits, doubt, strict=True)]),
-        np.array([[item.dice for item in seen], own]),
-    )
-
-
-def together(ways: Sequence[Ranked]) -> Ranked:
-    """The mean of what several doubts of the same items predict, as a doubt of its own; no bound."""
-    first = ways[0]
-    predicted = np.mean([one.predicted for one in ways], axis=0)
-    return replace(
-        first,
-        name=" + ".join(one.name for one in ways),
-        doubt=-predicted,
-        predicted=predicted,
-        below=np.mean([one.below for one in ways], axis=0),
-        lower=np.full(len(first.dice), np.nan),
-        known=np.mean([one.known for one in ways], axis=0),
+        aurc(own, [1 - item.dice for item in seen]),
     )
 
 

@@ -29,7 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from judging import Group, Item, Ranked, draws_of, figures, ranked, span, together
+from judging import Group, Item, Ranked, draws_of, figures, ranked, span
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[1]
@@ -96,7 +96,8 @@ def draws(args: argparse.Namespace) -> None:
     print("|---|---|---|---|---|---|---|---|")
     reference: dict[tuple[str, ...], tuple[float, float]] = {}
     for number in ("10", *args.samples.split(",")):
-        rows, seconds, drawn = {}, [], []
+        rows: dict[tuple[str, ...], tuple[float, float]] = {}
+        seconds, drawn = [], []
         for group in known:
             out = args.out / "draws" / number / group.name
             call(
@@ -195,11 +196,6 @@ def table(args: argparse.Namespace) -> None:
         if items
         for name in dict.fromkeys(name for item in items for name in item.doubts)
     ]
-    for source in found if args.together else ():
-        names = args.together.split(",")
-        parts = [one for one in ways if one.source == source and one.name in names]
-        if len(parts) == len(names):
-            ways.append(together(parts))
     papers = next(one for one in ways if (one.source, one.name) == PAPERS)
     counts(papers)
     scores = {id(one): figures(one, np.flatnonzero(one.shifted)) for one in ways}
@@ -327,9 +323,6 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, help="of run: draws a voxel, if not ten")
     parser.add_argument("--top", type=int, default=15)
-    parser.add_argument(
-        "--together", help="of table: doubts, with commas, whose mean prediction is ranked too"
-    )
     parser.add_argument("--csv", type=Path, help="for the whole leaderboard")
     parser.add_argument("--samples", default="2,3,5,20,auto", help="of draws")
     parser.add_argument("--people", type=int, default=3, help="of draws: how many of the three")
