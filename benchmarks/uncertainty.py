@@ -194,7 +194,9 @@ def table(args: argparse.Namespace) -> None:
         ranked(source, items, name)
         for source, items in found.items()
         if items
-        for name in dict.fromkeys(name for item in items for name in item.doubts)
+        for name in dict.fromkeys(
+            name for item in items if item.group.calibrates for name in item.doubts
+        )
     ]
     papers = next(one for one in ways if (one.source, one.name) == PAPERS)
     counts(papers)
