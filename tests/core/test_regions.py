@@ -103,6 +103,33 @@ def test_no_gluteus_in_the_abdomen_and_no_quadriceps_in_the_calf():
     assert "gluteus_maximus" not in kidney
 
 
+def test_what_a_scan_should_show():
+    """From a range of levels: what lies wholly outside is not missed, what lies in it is."""
+    labels = label_set("msk22")
+    names = np.array(("background", *labels.names))
+
+    def shown(low, high):
+        return set(names[regions.expected(certain(np.arange(low, high, 10.0)), labels)])
+
+    abdomen = shown(
+        160, 400
+    )  # above the crest, 145 mm: the margin of gluteus maximus reaches there
+    assert abdomen == {"background", "psoas_major"}
+    thigh = shown(-400, -80)
+    assert {"femur", "rectus_femoris", "adductors", "gracilis"} <= thigh
+    assert not {"gluteus_medius", "sacrum", "iliacus", "piriformis", "pelvis"} & thigh
+    hip_to_knee = shown(-460, 160)
+    assert hip_to_knee == set(names)
+    assert shown(-900, -500) == {"background"}  # lower leg
+
+
+def test_nothing_is_expected_without_body_and_everything_without_knowledge():
+    none = regions.expected(smooth(np.zeros((4, len(LEVELS_MM))), 8.0), label_set("msk22"))
+    assert none.sum() == 1
+    own = LabelSet("own", (Structure(1, "tumour"),))
+    assert regions.expected(certain(np.array([-600.0, 0.0, 700.0])), own).all()
+
+
 def test_extents_are_known_for_what_the_maps_show():
     known = regions.extents()
     assert set(known) <= set(atoms())

@@ -30,7 +30,6 @@ from mskt.core.interfaces import (
 )
 from mskt.core.postprocess import cut_by_grid, ends_inside, truncated, without_voxels
 from mskt.core.postprocess import keep_largest as keep_largest_components
-from mskt.core.regions import MARGIN_MM
 from mskt.core.sides import separate_sides
 from mskt.core.volume import Labels, Volume
 
@@ -253,27 +252,13 @@ def _post_process(
 
 
 def _beyond(works: Sequence[Volume], label_set: LabelSet) -> Set[int]:
-    """Structures of which the region check sees no more than the margin of their extent.
-
-    They may lie above or below the scan: not to find them is no failure.
-    """
-    found = set()
-    for structure in label_set.structures:
-        if works and all(_margin_only(work, structure.index) for work in works):
-            found.add(structure.index)
-    return found
-
-
-def _margin_only(work: Volume, index: int) -> bool:
-    """A class may be in no slice, or in no more than a margin at an end of a longer scan."""
-    allowed: NDArray[np.bool_] | None = getattr(work, "permitted", None)
-    if allowed is None:
-        return False
-    rows, count = np.flatnonzero(allowed[:, index]), len(allowed)
-    if not len(rows):
-        return True
-    at_end = rows[0] == 0 or rows[-1] == count - 1
-    return bool(at_end and len(rows) < count and len(rows) * work.spacing_mm[2] <= MARGIN_MM)
+    """Structures that the region check does not expect in the scan: not to find them is no failure."""
+    shown = [getattr(work, "expected", None) for work in works]
+    return {
+        structure.index
+        for structure in label_set.structures
+        if shown and all(one is not None and not one[structure.index] for one in shown)
+    }
 
 
 def _prepared(segmenter: Segmenter, image: Volume, tell: Progress) -> Sequence[Volume]:

@@ -31,6 +31,9 @@ LEVELS_MM: NDArray[np.float64] = np.arange(-940.0, 821.0, LEVEL_STEP_MM)
 """Centres of the levels that the network tells apart, from the sole to the vertex."""
 MARGIN_MM = 60.0
 """Added to either end of the measured extent of a structure (standard person)."""
+INNER_MM = 20.0
+"""Taken off either end of the measured extent, a quarter of it at most: within what is left every
+person has the structure (standard person)."""
 CERTAIN = 0.02
 """A structure is kept from a slice only if the probability that it may be there is below this."""
 _INDEPENDENT_MM = 40.0
@@ -216,10 +219,10 @@ def extents() -> Mapping[str, tuple[float, float]]:
     return {row["atom"]: (float(row["low"] or "-inf"), float(row["high"] or "inf")) for row in rows}
 
 
-def reach_mm(structure: Structure) -> tuple[float, float]:
-    """Heights of the standard person between which a structure may occur, margin included.
+def extent_mm(structure: Structure) -> tuple[float, float]:
+    """Heights of the standard person between which a structure was seen.
 
-    A structure with an atom whose extent nobody measured may occur everywhere.
+    One with an atom whose extent nobody measured may be everywhere.
     """
     names = {name for name, _ in structure.elements}
     known = extents()
@@ -227,7 +230,13 @@ def reach_mm(structure: Structure) -> tuple[float, float]:
         return -np.inf, np.inf
     low = min(known[name][0] for name in names)
     high = max(known[name][1] for name in names)
-    return float(standard_mm(low)) - MARGIN_MM, float(standard_mm(high)) + MARGIN_MM
+    return float(standard_mm(low)), float(standard_mm(high))
+
+
+def reach_mm(structure: Structure) -> tuple[float, float]:
+    """Heights of the standard person between which a structure may occur, margin included."""
+    low, high = extent_mm(structure)
+    return low - MARGIN_MM, high + MARGIN_MM
 
 
 def permitted(levels: SliceLevels, labels: LabelSet) -> NDArray[np.bool_]:
@@ -240,6 +249,26 @@ def permitted(levels: SliceLevels, labels: LabelSet) -> NDArray[np.bool_]:
     for channel, structure in enumerate(labels.structures, start=1):
         allowed[:, channel] = levels.body & (levels.within(*reach_mm(structure)) > CERTAIN)
     return allowed
+
+
+def expected(levels: SliceLevels, labels: LabelSet) -> NDArray[np.bool_]:
+    """Which classes the scan should show, ``(1 + structures,)``; background always.
+
+    More likely than not it shows some of what lies between the inner ends of the structure's extent.
+    Not to find another one is no failure: it may lie above or below the scan.
+    """
+    found = np.zeros(1 + len(labels.structures), bool)
+    found[0] = True
+    body = np.flatnonzero(levels.body)
+    for channel, structure in enumerate(labels.structures, start=1):
+        low, high = extent_mm(structure)
+        inner = min(INNER_MM, (high - low) / 4)
+        ends = (
+            levels.within(low + inner, np.inf)[body[-1:]],
+            levels.within(-np.inf, high - inner)[body[:1]],
+        )
+        found[channel] = all((end >= 0.5).all() for end in ends) and len(body) > 0
+    return found
 
 
 def in_view(levels: SliceLevels) -> bool:

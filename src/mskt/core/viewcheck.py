@@ -16,7 +16,7 @@ from torch import Tensor
 from mskt.core.anatomy import LabelSet
 from mskt.core.errors import UsageError
 from mskt.core.levelnet import LevelNet, shipped, slice_levels
-from mskt.core.regions import in_view, permitted, summary
+from mskt.core.regions import expected, in_view, permitted, summary
 from mskt.core.volume import Volume
 
 NOT_IN_VIEW = "no hip or thigh in view"
@@ -28,9 +28,11 @@ class Stack(Volume):
 
     Attributes:
         permitted: ``(slices, classes)``, background included; None permits everything.
+        expected: ``(classes,)``, those that the scan should show; None expects everything.
     """
 
     permitted: NDArray[np.bool_] | None = None
+    expected: NDArray[np.bool_] | None = None
 
 
 def level_network(region_check: str | bool, *, random: bool) -> LevelNet | None:
@@ -59,20 +61,21 @@ def checked(work: Stack, network: LevelNet, labels: LabelSet) -> Stack:
     """
     levels = slice_levels(work.data, work.grid, work.mask, network)
     allowed = permitted(levels, labels)
+    shown = expected(levels, labels)
     seen = in_view(levels)
     if not seen:
-        allowed[:, 1:] = False
+        allowed[:, 1:] = shown[1:] = False
     useful: NDArray[np.bool_] = np.asarray(allowed[:, 1:].any(axis=1))
     notes = work.notes
     if not useful[levels.body].all():
-        shown = f"region check: the scan shows {summary(levels.regions())}"
+        where = f"region check: the scan shows {summary(levels.regions())}"
         left = int((levels.body & ~useful).sum())
         rest = (
             f"{left} of {len(useful)} slices left out" if seen else f"{NOT_IN_VIEW}, nothing done"
         )
-        notes = (*notes, f"{shown}; {rest}")
+        notes = (*notes, f"{where}; {rest}")
     mask = np.ones(work.data.shape, bool) if work.mask is None else work.mask
-    return replace(work, mask=mask & useful, permitted=allowed, notes=notes)
+    return replace(work, mask=mask & useful, permitted=allowed, expected=shown, notes=notes)
 
 
 def refused(image: Volume, k: int) -> NDArray[np.int64] | None:
