@@ -34,7 +34,11 @@ from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[1]
 HELD_OUT = ROOT / "scripts" / "held_out.py"
-WEIGHTS = {"unet_bayes": "unet_bayes-compact-vhf", "unet25d": "unet25d-compact"}
+WEIGHTS = {
+    "unet_bayes": "unet_bayes-compact-vhf",
+    "unet25d": "unet25d-compact",
+    "unetr": "unetr-compact",
+}
 """Of each segmenter: those that have not seen her."""
 GEOMETRY = ("--spacing", "2", "2", "4", "--shape", "192", "156", "60")
 PEOPLE = ("vh_male", "bp3d_male", "parametric")

@@ -35,4 +35,6 @@ VARIANTS: Final = {
         dropout=0.1,
     ),
 }
-FAMILY: Final = Family(NAME, VARIANTS, UNETR, default_labels="thigh30")
+FAMILY: Final = Family(
+    NAME, VARIANTS, UNETR, default_labels="thigh30", default_weights="unetr-compact"
+)
