@@ -164,41 +164,35 @@ class _Sums:
             self.yy - n * mean_y**2,
         )
         known = xx > _NOTHING * self.xx.sum(axis=0)
-        slope = _lean(np.where(known, xx, 0.0), np.where(known, xy, 0.0), yy, self.n)
+        xx = np.where(known, xx, 0.0)
+        slope = np.stack([_lean(*row) for row in zip(self.n, xx, xy, yy, strict=True)])
         return slope, mean_y + self.middle[1] - slope * (mean_x + self.middle[0])
 
 
-def _lean(xx: Floats, xy: Floats, yy: Floats, n: Floats) -> Floats:
-    """Slopes that lean on the common one, (rows, structures); each row is fitted for itself.
+def _lean(n: Floats, xx: Floats, xy: Floats, yy: Floats) -> Floats:
+    """Slopes that lean on the common one, (structures,), from numbers and centred sums of pairs.
 
-    The variance of a structure's own slope is noise / xx. What slopes differ by beyond that is the
-    variance between structures; the less of it, the more the common slope counts.
+    The less slopes differ by beyond what chance explains, the more the common slope counts. Where the
+    doubt does not vary (xx = 0) the slope is 0.
     """
     there = xx > 0
-    spread = np.where(there, xx, 1.0)
-    own = xy / spread
-    left = np.where(there, np.maximum(yy - own * xy, 0.0), 0.0).sum(axis=-1, keepdims=True)
-    freedom = np.where(there, np.maximum(n - 2, 0), 0).sum(axis=-1, keepdims=True)
-    noise = left / np.maximum(freedom, 1)
-    between = _between(own, np.where(there, xx, 0.0), noise)
-    weight = np.where(there, 1.0 / (noise / spread + between + np.finfo(float).tiny), 0.0)
-    weight /= np.maximum(weight.max(axis=-1, keepdims=True), np.finfo(float).tiny)
-    common = (weight * own).sum(axis=-1, keepdims=True) / np.maximum(
-        weight.sum(axis=-1, keepdims=True), np.finfo(float).tiny
-    )
-    several = (there.sum(axis=-1, keepdims=True) > 1) & (noise > 0)
-    share = np.where(several, between / (between + noise / spread + np.finfo(float).tiny), 1.0)
-    return np.where(there, common + share * (own - common), 0.0)
+    slope = np.zeros_like(xx)
+    slope[there] = own = xy[there] / xx[there]
+    left = np.maximum(yy[there] - own * xy[there], 0.0).sum()
+    freedom = np.maximum(n[there] - 2, 0).sum()
+    if len(own) < 2 or not freedom or not left:
+        return slope
+    weight = xx[there] * freedom / left  # 1 / variance of a structure's own slope
+    between = _between(own, weight)
+    random = 1 / (1 / weight + between)
+    common = (random * own).sum() / random.sum()
+    slope[there] = (weight * between * own + common) / (weight * between + 1)
+    return slope
 
 
-def _between(own: Floats, xx: Floats, noise: Floats) -> Floats:
-    """Variance of the true slopes between structures by the method of moments, (rows, 1)."""
-    total = xx.sum(axis=-1, keepdims=True)
-    safe = np.maximum(total, np.finfo(float).tiny)
-    mean = (xx * own).sum(axis=-1, keepdims=True) / safe
-    excess = (xx * (own - mean) ** 2).sum(axis=-1, keepdims=True) - noise * (
-        (xx > 0).sum(axis=-1, keepdims=True) - 1
-    )
-    scale = total - (xx**2).sum(axis=-1, keepdims=True) / safe
-    found: Floats = np.maximum(excess, 0.0) / np.maximum(scale, np.finfo(float).tiny)
-    return found
+def _between(own: Floats, weight: Floats) -> float:
+    """Variance of the true slopes between structures by the method of moments (DerSimonian and Laird 1986)."""
+    fixed = (weight * own).sum() / weight.sum()
+    q = (weight * (own - fixed) ** 2).sum()
+    scale = weight.sum() - (weight**2).sum() / weight.sum()
+    return float(max(0.0, q - (len(own) - 1)) / scale) if scale > 0 else 0.0
