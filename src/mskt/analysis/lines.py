@@ -191,7 +191,7 @@ def _lean(n: Floats, xx: Floats, xy: Floats, yy: Floats) -> Floats:
 
 
 def _between(own: Floats, weight: Floats) -> float:
-    """Variance of the true slopes between structures by the method of moments (DerSimonian and Laird 1986)."""
+    """Variance of the true slopes between structures, by the method of moments."""
     fixed = (weight * own).sum() / weight.sum()
     q = (weight * (own - fixed) ** 2).sum()
     scale = weight.sum() - (weight**2).sum() / weight.sum()
