@@ -165,7 +165,7 @@ def read(args: argparse.Namespace, source: str) -> list[Item]:
                     rows[key][row["metric"]] = float(row["value"])
         items += [
             Item(
-                f"{group.name}/{scan}",
+                f"{group.name}/{group.seed}/{scan}",
                 f"{group.person} {group.seed + int(scan.rsplit('-', 1)[1])}",
                 structure,
                 group,
@@ -194,6 +194,12 @@ def enough(values: Mapping[str, float]) -> bool:
 def table(args: argparse.Namespace) -> None:
     """Print the leaderboard, the best against the papers' by shift, and coverage."""
     found = {source: read(args, source) for source in args.sources.split(",")}
+    if args.more:
+        other = argparse.Namespace(
+            **{**vars(args), "out": Path(args.more[0]), "seed": int(args.more[1])}
+        )
+        for source, items in found.items():
+            items += [item for item in read(other, source) if not item.group.calibrates]
     ways = [
         ranked(source, items, name)
         for source, items in found.items()
@@ -329,6 +335,12 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, help="of run: draws a voxel, if not ten")
     parser.add_argument("--top", type=int, default=15)
+    parser.add_argument(
+        "--more",
+        nargs=2,
+        metavar=("OUT", "SEED"),
+        help="of table: test scans of a second folder too",
+    )
     parser.add_argument("--csv", type=Path, help="for the whole leaderboard")
     parser.add_argument("--samples", default="2,3,5,20,auto", help="of draws")
     parser.add_argument("--people", type=int, default=3, help="of draws: how many of the three")

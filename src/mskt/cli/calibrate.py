@@ -201,7 +201,7 @@ def _notes(made: Calibration, pairs: Pairs) -> list[str]:
     if made.pooled.missed:
         notes.append(
             f"{made.pooled.missed} structures were not found at all; they have no doubt, are in no "
-            "figure here, and mskt run flags them as failed."
+            "figure here. mskt run flags them as failed where the scan should show them."
         )
     if pairs.without_doubt:
         notes.append(f"{pairs.without_doubt} Dice without {made.metric}: left out.")
