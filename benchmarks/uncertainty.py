@@ -231,7 +231,7 @@ def table(args: argparse.Namespace) -> None:
     print(f"\nChosen on the calibration half (least AURC): {chosen.source}, {chosen.name}")
     if args.csv:
         leaderboard(args.csv, order, base)
-    for one in {id(one): one for one in (chosen, papers)}.values():
+    for one in {id(one): one for one in (order[0], chosen, papers)}.values():
         by_group(one)
 
 
