@@ -551,5 +551,6 @@ def test_shipped_calibrations_are_of_shipped_weights_and_say_what_they_are_of():
         assert sums[known].name == name, "made of other weights than those of its name"
         assert made.provenance.synthetic_cases == made.provenance.cases >= MIN_CASES
         assert made.pooled.line is not None and made.pooled.line.slope < 0
-        assert judge(made, "adductors", 0.02).flag == "ok"
-        assert judge(made, "adductors", 0.6).flag == "failed"
+        least, most = made.fit_of("adductors").doubt_range
+        assert judge(made, "adductors", least).flag == "ok"
+        assert judge(made, "adductors", most + 0.1).flag in ("inaccurate", "failed")
