@@ -3,12 +3,13 @@
 import errno
 import gzip
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from mskt.analysis.flags import FlagRow
+from mskt.analysis.flags import OUTSIDE, FlagRow
 from mskt.core import atomic, checksum
 from mskt.core.anatomy import label_set
 from mskt.core.errors import OutputError, UsageError
@@ -268,6 +269,22 @@ def test_names_of_flagged_structures():
         "no structure flagged as failed or inaccurate",
         "unknown: femur (right)",
     ]
+
+
+def test_what_is_not_in_view_is_no_unknown_of_the_picture():
+    rows = [
+        flag("femur", "right", "unknown"),
+        *(
+            replace(flag("gracilis", side, "unknown"), doubt=None, reason=OUTSIDE)
+            for side in ("left", "right")
+        ),
+    ]
+    told = flagged.remarks(rows, "c.json")
+    assert [(line.tone, line.text) for line in told[1:3]] == [
+        ("unknown", "unknown: femur (right)"),
+        ("quiet", "not in view: gracilis (both)"),
+    ]
+    assert flagged.counted(rows) == "0 failed, 0 inaccurate, 1 unknown, 0 ok, 2 not in view"
 
 
 def test_long_lists_of_names_are_cut_and_counted():

@@ -15,6 +15,8 @@ from mskt.core.records import Record, Status
 FAR = 0.25
 """A doubt is far outside when it is this part of the range seen beyond its end: nothing is known
 there, and a straight line may not go on."""
+OUTSIDE = "outside the scan, or not found where the scan cuts it off"
+"""Reason of a structure that nobody could judge, and that nobody expects."""
 PREDICTED, LOWER = "predicted_dice", "predicted_dice_lower"
 
 Flag = Literal["ok", "inaccurate", "failed", "unknown"]
@@ -63,10 +65,8 @@ def judge(
     if status == "absent_prediction":
         return Judgement(None, None, "failed", "not found")
     if doubt is None:
-        gone = "outside the scan, or not found where the scan cuts it off"
-        return Judgement(
-            None, None, "unknown", gone if status == "truncated" else "no doubt was measured"
-        )
+        why = OUTSIDE if status == "truncated" else "no doubt was measured"
+        return Judgement(None, None, "unknown", why)
     own = calibration.fit_of(structure)
     fit = own if own is not None and own.line is not None else calibration.pooled
     if fit.line is None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
-if TYPE_CHECKING:
-    from mskt.analysis.flags import FlagRow
+from mskt.analysis.flags import OUTSIDE, FlagRow
 
 WORST_FIRST: Final = ("failed", "inaccurate", "unknown")
 """``ok`` is not told."""
+NOT_IN_VIEW: Final = "not in view"
+"""In these few words a kind of its own; in ``flags.tsv`` *unknown*, with this as the reason."""
 NAMES, CHARACTERS = 8, 190
 """Of one line of the picture: no more names, and no longer line."""
 
@@ -39,12 +40,15 @@ def remarks(
     told = [
         Remark(_line(flag, named), flag) for flag in WORST_FIRST if (named := _names(flags, flag))
     ]
+    gone = _names(flags, NOT_IN_VIEW)
+    absent = [Remark(_line(NOT_IN_VIEW, gone), "quiet")] if gone else []
     if not told:
         told = [Remark("no structure flagged", "plain")]
     elif told[0].tone == "unknown":  # else nobody could tell that the others are thought right
         told = [Remark("no structure flagged as failed or inaccurate", "plain"), *told]
     return (
         *told,
+        *absent,
         *(Remark(_cut(warning), "warning") for warning in warnings),
         Remark(_cut(f"flags by {origin}; reasons in flags.tsv"), "quiet"),
     )
@@ -55,16 +59,22 @@ def _cut(text: str) -> str:
 
 
 def counted(flags: Iterable[FlagRow]) -> str:
-    """``2 failed, 1 inaccurate, 3 unknown, 38 ok``: sides count each."""
-    found = Counter(row.flag for row in flags)
-    return ", ".join(f"{found[flag]} {flag}" for flag in (*WORST_FIRST, "ok"))
+    """``2 failed, 1 inaccurate, 3 unknown, 38 ok``, and what is not in view: sides count each."""
+    found = Counter(_kind(row) for row in flags)
+    gone = (NOT_IN_VIEW,) if found[NOT_IN_VIEW] else ()
+    return ", ".join(f"{found[kind]} {kind}" for kind in (*WORST_FIRST, "ok", *gone))
+
+
+def _kind(row: FlagRow) -> str:
+    """The flag; of what was not found where the scan ends, or lies outside, :data:`NOT_IN_VIEW`."""
+    return NOT_IN_VIEW if row.reason == OUTSIDE else row.flag
 
 
 def _names(flags: Iterable[FlagRow], flag: str) -> list[str]:
     """Structures with that flag, both sides of one in one word."""
     sides: dict[str, list[str]] = {}
     for row in flags:
-        if row.flag == flag:
+        if _kind(row) == flag:
             sides.setdefault(row.structure, []).append(row.side)
     return [_name(structure, there) for structure, there in sides.items()]
 
