@@ -29,9 +29,12 @@ class Joint(Volume):
 
     Attributes:
         works: one a member.
+        expected: classes that the scan should show to any member; None: all
+            (:class:`mskt.core.viewcheck.Stack`).
     """
 
     works: tuple[Volume, ...] = ()
+    expected: NDArray[np.bool_] | None = None
 
 
 class Ensemble(Segmenter):
@@ -95,8 +98,19 @@ class Ensemble(Segmenter):
         first = works[0]
         mask = _union(works)
         notes = tuple(dict.fromkeys(note for work in works for note in work.notes))
+        shown = [getattr(work, "expected", None) for work in works]
+        known = [one for one in shown if one is not None]
         return (
-            Joint(first.data, first.affine, mask, first.subject, notes, first.source, tuple(works)),
+            Joint(
+                first.data,
+                first.affine,
+                mask,
+                first.subject,
+                notes,
+                first.source,
+                works=tuple(works),
+                expected=np.logical_or.reduce(known) if len(known) == len(shown) else None,
+            ),
         )
 
     def regions(self, image: Volume) -> Sequence[Region]:

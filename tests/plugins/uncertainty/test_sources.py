@@ -10,6 +10,7 @@ from mskt.core.errors import UsageError
 from mskt.core.interfaces import Region, Segmenter, Tags, member_of, still
 from mskt.core.pipeline import check_pair, segment_case, wanted_draws
 from mskt.core.seeding import generator
+from mskt.core.viewcheck import Stack
 from mskt.core.volume import Volume
 from mskt.plugins.uncertainty import estimators as e
 from mskt.plugins.uncertainty.transforms import Transformed
@@ -205,3 +206,20 @@ def test_all_measures_come_of_one_pass():
     assert set(result.structurewise.sums) == names
     single = labels(Sides(), e.DeterministicEstimator(measures="all"))
     assert set(single.structurewise.sums) == {m.name for m in e.MEASURES.values() if not m.spread}
+
+
+def test_a_structure_is_expected_if_a_member_expects_it():
+    class Checked(Sides):
+        def __init__(self, *shown):
+            super().__init__(level=1000.0)  # finds nothing
+            self.shown = np.array([True, *shown])
+
+        def prepare(self, image):
+            return (Stack(image.data, image.affine, expected=self.shown),)
+
+    def beyond(*members):
+        joint = Ensemble([(str(n), one) for n, one in enumerate(members)])
+        return {index for index, _ in labels(joint, e.EnsembleEstimator()).truncated}
+
+    assert beyond(Checked(True, False), Checked(False, False)) == {2}
+    assert beyond(Checked(True, False), Sides(level=1000.0)) == set(), "one without a check"

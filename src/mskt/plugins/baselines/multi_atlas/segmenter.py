@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 import numpy as np
@@ -130,12 +130,8 @@ class MultiAtlas(Segmenter):
             labels[where] = [np.where(target.body, one.labels, 0) for one in laid]
             weights[where] = voting.weights(target, laid, self._fusion)
             notes = (*notes, *_unseen(target, laid))
-        return (
-            _Voted(
-                work.data, work.affine, work.mask, work.subject, notes, work.source,
-                work.permitted, labels, weights,
-            ),
-        )  # fmt: skip
+        stack = {part.name: getattr(work, part.name) for part in fields(work)}
+        return (_Voted(**stack | {"notes": notes, "labels": labels, "weights": weights}),)
 
     def regions(self, image: Volume) -> Sequence[Region]:
         """Groups of whole slices."""
