@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mskt.analysis.calibration import Thresholds
 from mskt.analysis.conformal import lower_bound
-from mskt.analysis.failure import FAILED, INACCURATE, aurc, auroc, dice_threshold, pearson
+from mskt.analysis.failure import aurc, auroc, pearson
 from mskt.analysis.lines import LeftOut, Line, fit_lines, leave_out
 
 REPEATS = 1000
@@ -109,8 +110,8 @@ def ranked(source: str, items: Sequence[Item], name: str) -> Ranked:
         np.array([item.group.name for item in test]),
         np.array([item.group.shifted for item in test]),
         dice,
-        dice < np.array([one.limits[1] for one in fits]),
-        dice < np.array([one.limits[0] for one in fits]),
+        dice < np.array([one.limits.failed for one in fits]),
+        dice < np.array([one.limits.inaccurate for one in fits]),
         doubt,
         np.array([one.line.at(d) for one, d in zip(fits, doubt, strict=True)]),
         np.array([one.below(d) for one, d in zip(fits, doubt, strict=True)]),
@@ -121,17 +122,16 @@ def ranked(source: str, items: Sequence[Item], name: str) -> Ranked:
 
 @dataclass(frozen=True)
 class StructureFit:
-    """Dice thresholds (inaccurate, failed), line and what leaving each scan out missed by."""
+    """Dice thresholds, line and what leaving each scan out missed by."""
 
-    limits: tuple[float, float]
+    limits: Thresholds
     line: Line
     left_out: tuple[LeftOut, ...]
 
     def below(self, doubt: float) -> float:
         """Robust standard deviations that the predicted Dice lies below the median."""
-        inaccurate, failed = self.limits
-        step = max(inaccurate - failed, 1e-6)  # 1.4826 MAD
-        return (inaccurate + 2 * step - self.line.at(doubt)) / step
+        step = self.limits.inaccurate - self.limits.failed  # 1.4826 MAD
+        return (self.limits.median - self.line.at(doubt)) / step
 
     def bound(self, doubt: float) -> float:
         """Lower bound of the Dice, 90 % nominal."""
@@ -151,16 +151,11 @@ def fit(items: Sequence[Item], name: str) -> dict[str, StructureFit]:
     dice = np.array([item.dice for item in items])
     doubt = np.array([item.doubts[name] for item in items])
     left_out = leave_out(doubt, dice, scans, structures)
+    limits = {name: Thresholds.of(dice[structures == name]) for name in set(structures)}
     return {
-        structure: StructureFit(
-            (
-                dice_threshold(dice[structures == structure], INACCURATE),
-                dice_threshold(dice[structures == structure], FAILED),
-            ),
-            line,
-            left_out[structure],
-        )
-        for structure, line in fit_lines(doubt, dice, structures).items()
+        name: StructureFit(known, line, left_out[name])
+        for name, line in fit_lines(doubt, dice, structures).items()
+        if (known := limits[name]) is not None
     }
 
 

@@ -260,14 +260,14 @@ def expected(levels: SliceLevels, labels: LabelSet) -> NDArray[np.bool_]:
     found = np.zeros(1 + len(labels.structures), bool)
     found[0] = True
     body = np.flatnonzero(levels.body)
+    if not len(body):
+        return found
+    ends = SliceLevels(levels.probability[body[[0, -1]]])
     for channel, structure in enumerate(labels.structures, start=1):
         low, high = extent_mm(structure)
         inner = min(INNER_MM, (high - low) / 4)
-        ends = (
-            levels.within(low + inner, np.inf)[body[-1:]],
-            levels.within(-np.inf, high - inner)[body[:1]],
-        )
-        found[channel] = all((end >= 0.5).all() for end in ends) and len(body) > 0
+        lowest, highest = ends.within(-np.inf, high - inner)[0], ends.within(low + inner, np.inf)[1]
+        found[channel] = min(lowest, highest) >= 0.5
     return found
 
 
