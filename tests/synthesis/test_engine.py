@@ -197,3 +197,27 @@ def test_a_mass_takes_the_place_of_muscle_and_of_nothing_else(prepared: Prepared
             away = np.linalg.norm(4.0 * (np.argwhere(changed) - centre), axis=1)
             assert away.max() < 4 * max(grown.meta["mass_mm"])
     assert found > 200
+
+
+def test_a_deep_socket_grows_around_the_head_and_takes_nothing_from_it(
+    prepared: PreparedSource,
+) -> None:
+    fov = Fov((-150.0, -80.0, -80.0), (100, 54, 54))
+    plain, deep = (
+        synthesise(
+            prepared, seed=5, spacing_mm=(3.0, 3.0, 3.0), fov=fov,
+            config=replace(
+                PLAIN, p_deep_socket=chance, socket_reach_mm=(12.0, 12.0), calibrate_means=False
+            ),
+        )
+        for chance in (0.0, 1.0)
+    )  # fmt: skip
+    changed = plain.labels != deep.labels
+    assert np.isin(deep.labels[changed], (33, 133)).all(), "nothing but hip bone grows"
+    assert not np.isin(plain.labels[changed] % 100, (34,)).any(), "the femur stays"
+    assert (deep.labels == 33).sum() > (plain.labels == 33).sum() + 50
+    assert (deep.labels == 133).sum() > (plain.labels == 133).sum() + 50
+    where = np.argwhere(changed) * 3.0 + np.array(fov.origin_mm)
+    joints = prepared.skeleton.hip
+    away = np.min([np.linalg.norm(where - hip, axis=1) for hip in joints], axis=0)
+    assert np.quantile(away, 0.95) < 45, "near the joints"

@@ -47,6 +47,8 @@ class SynthesisConfig:
     p_sclerosis: float = 0.3
     head_hu: Interval = (0.0, 420.0)  # what the femoral head has above other trabecular bone
     joint_space_mm: Interval = (-1.0, 3.5)  # width of the hip joint beyond the map's; below 0: none
+    p_deep_socket: float = 0.35  # the rim of a socket grows around the femoral head
+    socket_reach_mm: Interval = (-6.0, 14.0)  # so far from the head's centre along the neck
     osteophyte_mm: Interval = (0.8, 2.4)
     p_osteophytes: float = 0.3
     vessel_calibre: Interval = (0.8, 1.7)
@@ -62,7 +64,7 @@ class SynthesisConfig:
     p_phantom: float = 0.3
     p_clothing: float = 0.5
     p_blanket: float = 0.3
-    p_implant: float = 0.2
+    p_implant: float = 0.3
     p_implant_second: float = 0.3
     p_screws: float = 0.06
     p_lesion: float = 0.06  # a mass in a muscle, which is no muscle
@@ -125,6 +127,7 @@ class SynthesisConfig:
             p_sclerosis=0.0,
             head_hu=(0.0, 0.0),
             joint_space_mm=(0.0, 0.0),
+            p_deep_socket=0.0,
             p_osteophytes=0.0,
             vessel_calibre=(0.9, 1.3),
             vessel_sway_mm=1.5,

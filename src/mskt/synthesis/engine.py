@@ -23,7 +23,7 @@ from mskt.synthesis.body import Body, draw_body, skin_distance
 from mskt.synthesis.canvas import Canvas
 from mskt.synthesis.config import SynthesisConfig
 from mskt.synthesis.context import paint_context
-from mskt.synthesis.joints import grow_osteophytes, harden_joints, open_joints
+from mskt.synthesis.joints import deepen_sockets, grow_osteophytes, harden_joints, open_joints
 from mskt.synthesis.labelmap import LabelMap
 from mskt.synthesis.lattice import Axes, FloatArray, NoiseField, child_rng, grid_axes, smoothstep
 from mskt.synthesis.mass import draw_mass, paint_mass
@@ -153,6 +153,7 @@ class _Anatomy:
         depth = src.depth_mm.ravel()[near]
         _sharpen_depth(depth, labels, warp, src)
         _atrophy(labels, depth, figure, own_axes, seed)
+        deepen_sockets(labels, depth, warp, src, child_rng(seed, "sockets"), config)
         open_joints(labels, depth, warp, src, child_rng(seed, "joint space"), config)
         skin, trunk, ring = (
             warp.lattice.upsample(v)

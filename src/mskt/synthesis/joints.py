@@ -1,4 +1,4 @@
-"""The hip joint: spurs, width of the space, dense heads, sclerosis."""
+"""The hip joint: spurs, depth of the socket, width of the space, dense heads, sclerosis."""
 
 from __future__ import annotations
 
@@ -29,6 +29,51 @@ def grow_osteophytes(
             v += np.float32(mm) * reach * field
 
 
+def deepen_sockets(
+    labels: NDArray[np.uint8],
+    depth: FloatArray,
+    warp: Warp,
+    src: PreparedSource,
+    rng: np.random.Generator,
+    config: SynthesisConfig,
+) -> None:
+    """The rim of a socket grows around the femoral head (coxa profunda, spurs of the rim), in place.
+
+    A shell about the head becomes hip bone as far along the neck as is drawn, and thins out
+    towards its end. The joint between them stays.
+    """
+    for side, hip in enumerate(src.skeleton.hip):
+        deep = rng.random() < config.p_deep_socket
+        reach, wall, gap = (
+            rng.uniform(*limits) for limits in (config.socket_reach_mm, (2.5, 6.0), (0.5, 2.5))
+        )
+        if not deep:
+            continue
+        head = _head_radius(src, side)
+        near = np.ones(labels.shape, bool)
+        for v, h in zip(warp.full, hip, strict=True):
+            near &= np.abs(v - h) < head + 10
+        at = np.flatnonzero(near.ravel() & (labels != FEMUR + LEFT * side).ravel())
+        along = _along_neck(warp.full, at, hip)
+        shell = _distance_mm(warp.full, at, hip) - head - gap
+        left = wall * np.clip((reach - along) / 12, 0, 1)
+        grown = (shell > 0) & (shell < left) & (along > -head)
+        at, inside = at[grown], 0.8 + np.minimum(shell, left - shell)[grown]
+        # no cortex between what was hip bone before and what has grown on it
+        before = np.where(labels.ravel()[at] == HIP + LEFT * side, depth.ravel()[at], 0)
+        labels.ravel()[at] = HIP + LEFT * side
+        depth.ravel()[at] = np.maximum(before, inside)
+
+
+def _head_radius(src: PreparedSource, side: int) -> float:
+    """Of the femoral head where it faces the socket, mm."""
+    points = np.argwhere(src.labels == FEMUR + LEFT * side) * src.step_mm + src.origin_mm
+    hip = src.skeleton.hip[side]
+    axes = (points[:, 0], points[:, 1], points[:, 2])
+    inner = np.flatnonzero(_along_neck(axes, np.arange(len(points)), hip) < 0)
+    return float(np.quantile(_distance_mm(axes, inner, hip), 0.95))
+
+
 def open_joints(
     labels: NDArray[np.uint8],
     depth: FloatArray,
@@ -43,9 +88,8 @@ def open_joints(
         if width <= 0:
             continue
         at = np.flatnonzero((labels == FEMUR + LEFT * side) & (depth - 0.8 < width))
-        x, y, z = (v.ravel()[at] - h for v, h in zip(warp.full, hip, strict=True))
-        away = 0.75 * np.sign(hip[0]) * x + 0.2 * y - 0.63 * z  # along the neck
-        facing = (away < 10) & (x**2 + y**2 + z**2 < 34**2)
+        facing = _along_neck(warp.full, at, hip) < 10
+        facing &= _distance_mm(warp.full, at, hip) < 34
         labels.ravel()[at[facing]] = 0
 
 
@@ -108,6 +152,14 @@ def _fill_heads(
         bone = hu.ravel()[at]
         # cortex is as dense as it can be already
         hu.ravel()[at] = bone + more_hu * inside * np.clip((900 - bone) / 600, 0, 1)
+
+
+def _along_neck(
+    points: tuple[FloatArray, FloatArray, FloatArray], at: NDArray[np.intp], hip: FloatArray
+) -> FloatArray:
+    """From the joint's centre towards the shaft, of the voxels ``at``, mm."""
+    x, y, z = (v.ravel()[at] - h for v, h in zip(points, hip, strict=True))
+    return np.asarray(0.75 * np.sign(hip[0]) * x + 0.2 * y - 0.63 * z, np.float32)
 
 
 def _distance_mm(
