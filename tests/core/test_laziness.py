@@ -11,7 +11,7 @@ import pytest
 
 from mskt.testing.announcement import HEAVY
 
-WATCHED = (*HEAVY, "SimpleITK", "nibabel")
+WATCHED = (*HEAVY, "SimpleITK", "nibabel", "torch._dynamo", "sympy")
 ANNOUNCEMENTS = ("loaders", "metrics", "uncertainty", "unet_bayes")
 HELP = """
 import contextlib, io
@@ -71,6 +71,16 @@ def test_built_in_announcements_are_light():
     ]
     assert names
     assert heavy_after(f"NAMES = {names!r}\n{LISTING}") == []
+
+
+@pytest.mark.parametrize("name", ["unet_bayes", "unet25d"])
+def test_a_network_is_ready_without_the_compiler_of_torch(name):
+    """It takes seconds to load, in every run. (unetr needs it: timm imports torchvision.)"""
+    loaded = heavy_after(
+        f"from mskt.core.registry import registry\nregistry().get('segmenter', {name!r})"
+    )
+    assert "torch" in loaded
+    assert not {"torch._dynamo", "sympy"} & set(loaded)
 
 
 def test_every_public_name_can_be_loaded_and_no_other():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -228,10 +229,12 @@ class CaseWork:
         from mskt.report.outputs import CaseFolder
 
         folder = CaseFolder(self._options.out, self._source.case_id)
-        with self._spending():
-            self._write_maps(folder, found)
+        # The maps are compressed while the picture is drawn.
+        with self._spending(), ThreadPoolExecutor(1, thread_name_prefix="maps") as beside:
+            maps = beside.submit(self._write_maps, folder, found)
             with self._stage("preview"):
                 self._write_preview(folder, found)
+            maps.result()
             checksum = self._source.checksum()
         self._seconds["total"] = self._spent
         folder.finish(self._run_json(found.image, found.result, checksum))

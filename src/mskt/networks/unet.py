@@ -38,9 +38,12 @@ def two_convolutions(inputs: int, outputs: int, *, batch_norm: bool) -> nn.Seque
 
 
 def initialise(network: nn.Module) -> None:
-    """He initialisation of all convolutions, in place (Hiasa 2020)."""
+    """He initialisation of all convolutions, in place (Hiasa 2020); not of those without memory."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            # Random numbers on the meta device make torch load its compiler, which takes seconds.
+            if module.weight.is_meta:
+                continue
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
