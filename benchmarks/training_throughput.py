@@ -57,7 +57,7 @@ def main() -> None:
             seed=0,
             cache=Path(folder) / "cache",
         )
-        window = CaseWindow(data.stream(None), recipe.sampling.window, args.workers)
+        window = CaseWindow(data.stream(None), recipe.sampling.window, args.workers, task.adapted)
         print("filling the window ...", flush=True)
         window.at(0)
         kept: dict[int, Batch] = {}

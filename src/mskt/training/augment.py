@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from mskt.training.recipes import Augmentation
@@ -28,11 +30,26 @@ class Placement:
     matrix: NDArray[np.float64]
 
     @cached_property
-    def coordinates(self) -> NDArray[np.float64]:
-        """Of every pixel of the sample in its source: ``(*size, axes)``."""
-        steps = [np.arange(n) - (n - 1) / 2 for n in self.size]
-        offsets = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1)
-        return offsets @ self.matrix.T + self.centre
+    def corners(self) -> NDArray[np.float64]:
+        """In the source, of the sample's corner pixels, the extremes of an affine map: (2^n, n)."""
+        ends = np.array(list(product((-0.5, 0.5), repeat=len(self.size))))
+        return np.asarray(ends * (np.asarray(self.size) - 1) @ self.matrix.T + self.centre)
+
+    def relative(self, low: NDArray[np.intp], lengths: NDArray[np.intp]) -> Tensor:
+        """The map from the sample to a box of the source as torch has it.
+
+        Both count from −1 to 1 between their outer faces, the last axis first.
+
+        Args:
+            low: first pixel of the box along each axis.
+            lengths: pixels of the box.
+
+        Returns:
+            float32, (axes, axes + 1).
+        """
+        matrix = self.matrix * np.asarray(self.size) / lengths[:, None]
+        offset = (2 * (self.centre - low) + 1) / lengths - 1
+        return torch.from_numpy(np.c_[matrix[::-1, ::-1], offset[::-1]].astype(np.float32))
 
 
 def draw_placement(
@@ -97,8 +114,7 @@ def take(
     """
     axes = len(placement.size)
     plain = source.ndim == axes
-    at = placement.coordinates
-    corners = at[np.ix_(*([0, -1],) * axes)].reshape(-1, axes)  # the extremes of an affine map
+    corners = placement.corners
     low = np.maximum(np.floor(corners.min(axis=0)).astype(int) - 1, 0)
     high = np.ceil(corners.max(axis=0)).astype(int) + 2
     box = tuple(slice(a, max(a, b)) for a, b in zip(low, high, strict=True))
@@ -107,11 +123,13 @@ def take(
     if 0 in part.shape:
         out = np.full((*placement.size, channels), fill, np.float32)
         return out[..., 0] if plain else out
-    values = torch.from_numpy(np.moveaxis(part, -1, 0).astype(np.float32) - np.float32(fill))
-    # grid_sample counts from −1 to 1 between the outer faces, the last axis first.
+    values = torch.from_numpy(np.ascontiguousarray(np.moveaxis(part, -1, 0)))
+    values = values.to(torch.float32).sub_(fill)
     lengths = np.asarray(part.shape[:axes])
-    grid = torch.from_numpy(((2 * (at - low) + 1) / lengths - 1)[..., ::-1].astype(np.float32))
+    grid = functional.affine_grid(
+        placement.relative(low, lengths)[None], [1, 1, *placement.size], align_corners=False
+    )
     mode = "bilinear" if linear else "nearest"
-    found = functional.grid_sample(values[None], grid[None], mode=mode, align_corners=False)
-    out = np.moveaxis(found[0].numpy(), 0, -1) + np.float32(fill)
+    found = functional.grid_sample(values[None], grid, mode=mode, align_corners=False)
+    out = np.moveaxis(found[0].add_(fill).numpy(), 0, -1)
     return out[..., 0] if plain else out

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,17 @@ class SliceTask(TrainingTask):
                 "Choose a recipe for 2-D networks, or set sampling.crop in one of your own.",
             )
         return _up(crop[0], self.multiple), _up(crop[1], self.multiple)
+
+    def adapted(self, case: TrainingCase) -> Sequence[TrainingCase]:
+        """The case itself, each slice in one piece of memory: taking samples costs a third less."""
+        return (
+            replace(
+                case,
+                image=np.asfortranarray(case.image),
+                target=np.asfortranarray(case.target),
+                body=np.asfortranarray(case.body),
+            ),
+        )
 
     def sample(self, case: TrainingCase, recipe: Recipe, rng: np.random.Generator) -> Sample:
         """A random crop of a random slice."""
