@@ -334,6 +334,14 @@ def test_flags_follow_the_doubt(calibration):
     assert flags == ["ok", "ok", "inaccurate", "failed", "failed"]
 
 
+def test_what_is_usually_poor_is_not_ok():
+    good, poor = made(cohort(30)), made(cohort(30, shift=0.4))
+    assert judge(good, "femur", 2e-4).flag == "ok"
+    judged = judge(poor, "femur", 2e-4)
+    assert 0.4 < judged.predicted_dice < 0.7
+    assert (judged.flag, "not good" in judged.reason) == ("inaccurate", True)
+
+
 @given(st.floats(-1e-2, 1e-2), st.sampled_from(["femur", "sacrum"]))
 @settings(deadline=None)
 def test_predictions_are_dice_and_the_bound_is_below(calibration, doubt, structure):

@@ -15,6 +15,9 @@ from mskt.core.records import Record, Status
 FAR = 0.25
 """A doubt is far outside when it is this part of the range seen beyond its end: nothing is known
 there, and a straight line may not go on."""
+POOR = 0.7
+"""A predicted Dice below it is never *ok*, however usual it is. Overlap above 0.7 is what the field calls
+good (Zijdenbos et al. 1994, IEEE Trans Med Imaging 13:716)."""
 OUTSIDE = "outside the scan, or not found where the scan cuts it off"
 """Reason of a structure that nobody could judge, and that nobody expects."""
 PREDICTED, LOWER = "predicted_dice", "predicted_dice_lower"
@@ -128,6 +131,8 @@ def _flag(fit: Fit, limits: Thresholds | None, doubt: float) -> tuple[Flag, str]
     if predicted < limits.inaccurate:
         limit = max(limits.inaccurate, 0.0)
         return "inaccurate", f"predicted Dice below {limit:.2f}: look at its outline{note}"
+    if predicted < POOR:
+        return "inaccurate", f"predicted Dice below {POOR:.2f}: as good as usual, but not good{note}"
     return "ok", f"as good as usual{note}"
 
 
