@@ -132,7 +132,8 @@ def _flag(fit: Fit, limits: Thresholds | None, doubt: float) -> tuple[Flag, str]
         limit = max(limits.inaccurate, 0.0)
         return "inaccurate", f"predicted Dice below {limit:.2f}: look at its outline{note}"
     if predicted < POOR:
-        return "inaccurate", f"predicted Dice below {POOR:.2f}: as good as usual, but not good{note}"
+        usual = "as good as usual, but not good"
+        return "inaccurate", f"predicted Dice below {POOR:.2f}: {usual}{note}"
     return "ok", f"as good as usual{note}"
 
 
