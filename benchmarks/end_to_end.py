@@ -45,6 +45,8 @@ STAGES = {
     "preview": "preview",
     "total": "total",
 }
+COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
+"""Python keeps compiled modules, as it does for users unless they ask it not to."""
 PAPERS = (
     (
         "Hiasa 2020, section III-A",
@@ -130,8 +132,6 @@ def run(scan: Path, out: Path, options: list[str]) -> dict[str, float]:
     }
 
 
-COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
-"""Python keeps compiled modules, as it does for users unless they ask it not to."""
 Case = tuple[str, str, int]
 """Segmenter, uncertainty, draws."""
 

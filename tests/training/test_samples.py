@@ -30,6 +30,16 @@ def recipe(**tables):
     return from_dict(tables, "test")
 
 
+def test_taking_a_sample_leaves_its_source_alone():
+    """Also where it is float32 and lies in memory as the sampler wants it."""
+    source = rng().normal(size=(6, 5)).astype(np.float32)
+    before = source.copy()
+    placed = draw_placement((6, 5), np.array([2.5, 2.0]), SPACING, Augmentation(), rng())
+    got = take(source, placed, fill=-1024.0, linear=True)
+    assert np.array_equal(source, before)
+    np.testing.assert_allclose(got, before, atol=1e-3)  # float32 around the fill of -1024
+
+
 @given(st.sampled_from([(7, 6), (5, 4, 3)]), st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
 def test_without_change_a_sample_is_a_crop(size, seed):

@@ -54,7 +54,7 @@ def deepen_sockets(
         for v, h in zip(warp.full, hip, strict=True):
             near &= np.abs(v - h) < head + 10
         at = np.flatnonzero(near.ravel() & (labels != FEMUR + LEFT * side).ravel())
-        along = _along_neck(warp.full, at, hip)
+        along = along_neck(warp.full, at, hip)
         shell = _distance_mm(warp.full, at, hip) - head - gap
         left = wall * np.clip((reach - along) / 12, 0, 1)
         grown = (shell > 0) & (shell < left) & (along > -head)
@@ -70,7 +70,7 @@ def _head_radius(src: PreparedSource, side: int) -> float:
     points = np.argwhere(src.labels == FEMUR + LEFT * side) * src.step_mm + src.origin_mm
     hip = src.skeleton.hip[side]
     axes = (points[:, 0], points[:, 1], points[:, 2])
-    inner = np.flatnonzero(_along_neck(axes, np.arange(len(points)), hip) < 0)
+    inner = np.flatnonzero(along_neck(axes, np.arange(len(points)), hip) < 0)
     return float(np.quantile(_distance_mm(axes, inner, hip), 0.95))
 
 
@@ -88,7 +88,7 @@ def open_joints(
         if width <= 0:
             continue
         at = np.flatnonzero((labels == FEMUR + LEFT * side) & (depth - 0.8 < width))
-        facing = _along_neck(warp.full, at, hip) < 10
+        facing = along_neck(warp.full, at, hip) < 10
         facing &= _distance_mm(warp.full, at, hip) < 34
         labels.ravel()[at[facing]] = 0
 
@@ -154,7 +154,7 @@ def _fill_heads(
         hu.ravel()[at] = bone + more_hu * inside * np.clip((900 - bone) / 600, 0, 1)
 
 
-def _along_neck(
+def along_neck(
     points: tuple[FloatArray, FloatArray, FloatArray], at: NDArray[np.intp], hip: FloatArray
 ) -> FloatArray:
     """From the joint's centre towards the shaft, of the voxels ``at``, mm."""

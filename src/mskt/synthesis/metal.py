@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from mskt.synthesis import materials as m
 from mskt.synthesis.config import SynthesisConfig
+from mskt.synthesis.joints import along_neck
 from mskt.synthesis.lattice import Axes, FloatArray, child_rng
 from mskt.synthesis.shape import Points
 from mskt.synthesis.source import FEMUR, HIP, LEFT, PreparedSource
@@ -159,13 +160,12 @@ def _place_hip(
 ) -> None:
     centre = src.skeleton.hip[h.side]
     femur, pelvis = FEMUR + LEFT * h.side, HIP + LEFT * h.side
-    out = float(np.sign(centre[0]))
     at = _near(p, centre, h.stem_length + 40)
     if len(at) == 0:
         return
     x, y, z = (v[at] for v in p)
     radial = np.sqrt((x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2)
-    opening = 0.75 * out * (x - centre[0]) + 0.2 * (y - centre[1]) - 0.63 * (z - centre[2])
+    opening = along_neck(p, at, centre)
     lab, mat = labels[at], material[at]
     # resected head and neck: bone between the cup and the cut at the neck's base
     cut = (lab == femur) & (opening < 38) & (z > -28) & (radial < 52)

@@ -124,7 +124,7 @@ def take(
         out = np.full((*placement.size, channels), fill, np.float32)
         return out[..., 0] if plain else out
     values = torch.from_numpy(np.ascontiguousarray(np.moveaxis(part, -1, 0)))
-    values = values.to(torch.float32).sub_(fill)
+    values = values.to(torch.float32) - fill  # not in place: it may be the source itself
     lengths = np.asarray(part.shape[:axes])
     grid = functional.affine_grid(
         placement.relative(low, lengths)[None], [1, 1, *placement.size], align_corners=False
