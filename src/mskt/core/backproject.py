@@ -25,6 +25,10 @@ MIXED = 255
 """Not a class: there are at most 255, background included."""
 CHUNK_BYTES = 64e6
 """Memory for the part of the output that is sampled at a time."""
+_SHARPEN = 0.125
+"""Part of a voxel's second difference that is taken away before sampling between rotated grids. Linear
+interpolation at a place t between two voxels blurs by t(1 − t)/2 of it, 1/12 on average; the way there,
+on which the image was interpolated too, by up to as much again."""
 
 
 class Output:
@@ -261,6 +265,7 @@ def _pair(below: _Plane, above: _Plane) -> _Pair:
 class _GeneralProjector:
     """Keeps the working grid's mean probabilities (float16) and samples them trilinearly at the end.
 
+    They are sharpened before by what interpolating blurs: else thin structures come back thinner.
     Several working grids may overlap (two legs): what one has labelled, the background of another
     leaves alone. Only the box of the output that busy working voxels reach is looked at, a few
     slices at a time.
@@ -285,6 +290,7 @@ class _GeneralProjector:
         reached = _reached(busy, to_output, self._output.grid.shape)
         if reached is None:
             return
+        _sharpen(self._probabilities)
         area = (reached[0].stop - reached[0].start) * (reached[1].stop - reached[1].start)
         step = max(1, int(CHUNK_BYTES / (4 * area * (len(self._probabilities) + 5))))
         for k in range(reached[2].start, reached[2].stop, step):
@@ -330,6 +336,22 @@ class _GeneralProjector:
         )[:, :, 0]
         winner = able.to(torch.uint8)[found[:, :-1].argmax(dim=1)]
         return winner.numpy(), found[:, -1].numpy()
+
+
+def _sharpen(probabilities: Tensor) -> None:
+    """Take some of the second difference along each axis away, in place, class by class.
+
+    Each row of places still adds up to one, so the most probable class is at least 1 / classes.
+    """
+    for one in probabilities:
+        sharp = one.float()
+        for axis in range(3):
+            last = sharp.shape[axis] - 1
+            before = torch.arange(-1, last).clamp_(min=0)
+            after = torch.arange(1, last + 2).clamp_(max=last)
+            around = sharp.index_select(axis, before).add_(sharp.index_select(axis, after))
+            sharp = torch.add(sharp * (1 + 2 * _SHARPEN), around, alpha=-_SHARPEN)
+        one.copy_(sharp)
 
 
 def _box(busy: Tensor) -> tuple[slice, slice, slice] | None:
