@@ -1,4 +1,4 @@
-"""How statements of doubt are judged: lines from calibration scans, scores and intervals on others.
+"""How statements of doubt are judged: curves from calibration scans, scores and intervals on others.
 
 For benchmarks/uncertainty.py, which makes the scans, runs the sources and prints the tables.
 """
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from mskt.analysis.calibration import Thresholds
 from mskt.analysis.conformal import lower_bound
+from mskt.analysis.curves import Curve, LeftOut, fit_curves, leave_out
 from mskt.analysis.failure import aurc, auroc, pearson
-from mskt.analysis.lines import LeftOut, Line, fit_lines, leave_out
 
 REPEATS = 1000
 COVERAGE = 0.9
@@ -67,7 +67,7 @@ class Ranked:
         patients: whose.
         shifted: the item's group is beyond training.
         doubt: as stated.
-        predicted: Dice by the structure's line of the calibration half.
+        predicted: Dice by the structure's curve of the calibration half.
         below: how far that is below the structure's median, in robust standard deviations: failed
             and inaccurate are defined so, and structures differ in what is usual.
         lower: bound of it with nominal coverage 90 %; NaN where there is none.
@@ -92,15 +92,15 @@ class Ranked:
 
 
 def ranked(source: str, items: Sequence[Item], name: str) -> Ranked:
-    """Fit a line for each structure on the calibration half, and judge the other half by it."""
+    """Fit a curve for each structure on the calibration half, and judge the other half by it."""
     known = [item for item in items if item.group.calibrates and name in item.doubts]
     test = [item for item in items if not item.group.calibrates and name in item.doubts]
-    lines = fit(known, name)
-    test = [item for item in test if item.structure in lines]
-    seen = [item for item in known if item.structure in lines]
-    own = [-lines[item.structure].line.at(item.doubts[name]) for item in seen]
+    curves = fit(known, name)
+    test = [item for item in test if item.structure in curves]
+    seen = [item for item in known if item.structure in curves]
+    own = [-curves[item.structure].curve.predict(item.doubts[name]) for item in seen]
     doubt = np.array([item.doubts[name] for item in test])
-    fits = [lines[item.structure] for item in test]
+    fits = [curves[item.structure] for item in test]
     dice = np.array([item.dice for item in test])
     return Ranked(
         source,
@@ -113,7 +113,7 @@ def ranked(source: str, items: Sequence[Item], name: str) -> Ranked:
         dice < np.array([one.limits.failed for one in fits]),
         dice < np.array([one.limits.inaccurate for one in fits]),
         doubt,
-        np.array([one.line.at(d) for one, d in zip(fits, doubt, strict=True)]),
+        np.array([one.curve.predict(d) for one, d in zip(fits, doubt, strict=True)]),
         np.array([one.below(d) for one, d in zip(fits, doubt, strict=True)]),
         np.array([one.bound(d) for one, d in zip(fits, doubt, strict=True)]),
         aurc(own, [1 - item.dice for item in seen]),
@@ -122,21 +122,21 @@ def ranked(source: str, items: Sequence[Item], name: str) -> Ranked:
 
 @dataclass(frozen=True)
 class StructureFit:
-    """Dice thresholds, line and what leaving each scan out missed by."""
+    """Dice thresholds, curve and what leaving each scan out missed by."""
 
     limits: Thresholds
-    line: Line
+    curve: Curve
     left_out: tuple[LeftOut, ...]
 
     def below(self, doubt: float) -> float:
         """Robust standard deviations that the predicted Dice lies below the median."""
         step = self.limits.inaccurate - self.limits.failed  # 1.4826 MAD
-        return (self.limits.median - self.line.at(doubt)) / step
+        return (self.limits.median - self.curve.predict(doubt)) / step
 
     def bound(self, doubt: float) -> float:
         """Lower bound of the Dice, 90 % nominal."""
         found = lower_bound(doubt, self.left_out, COVERAGE)
-        return np.nan if found is None else min(found, self.line.at(doubt))
+        return np.nan if found is None else min(found, self.curve.predict(doubt))
 
 
 def fit(items: Sequence[Item], name: str) -> dict[str, StructureFit]:
@@ -153,8 +153,8 @@ def fit(items: Sequence[Item], name: str) -> dict[str, StructureFit]:
     left_out = leave_out(doubt, dice, scans, structures)
     limits = {name: Thresholds.of(dice[structures == name]) for name in set(structures)}
     return {
-        name: StructureFit(known, line, left_out[name])
-        for name, line in fit_lines(doubt, dice, structures).items()
+        name: StructureFit(known, curve, left_out[name])
+        for name, curve in fit_curves(doubt, dice, structures).items()
         if (known := limits[name]) is not None
     }
 

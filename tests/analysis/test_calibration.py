@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from mskt.analysis import trial
 from mskt.analysis.calibration import ALL, MIN_CASES, Calibration, Provenance, Thresholds
 from mskt.analysis.conformal import lower_bound, lowest_by_chance, patients_needed
+from mskt.analysis.curves import Curve, fit_curves, leave_out
 from mskt.analysis.failure import dice_threshold
 from mskt.analysis.fitting import calibrate
 from mskt.analysis.flags import apply, flags_tsv, judge
-from mskt.analysis.lines import leave_out
 from mskt.analysis.pairs import pairs_of, patient_of
 from mskt.core.errors import InputError, UsageError
 from mskt.core.records import Record
@@ -114,7 +114,12 @@ def test_visits_of_a_patient_belong_together():
     assert patient_of("case_07") == "case_07"
 
 
-# Lines and bounds
+# Bounds
+
+
+def left_out(doubt, dice, patients):
+    """Entries of pairs of one structure."""
+    return leave_out(doubt, dice, patients, np.full(doubt.shape, "one"))["one"]
 
 
 @pytest.mark.parametrize(("coverage", "n"), [(0.9, 9), (0.95, 19), (0.8, 4), (0.5, 1), (0.99, 99)])
@@ -123,22 +128,23 @@ def test_patients_needed(coverage, n):
     rng = np.random.default_rng(0)
     doubt, dice = rng.uniform(0, 1e-3, n + 1), rng.uniform(0.5, 1, n + 1)
     names = np.array([f"{k:03}" for k in range(n + 1)])
-    entries = leave_out(doubt, dice, names)[""]
+    entries = left_out(doubt, dice, names)
     assert lower_bound(5e-4, entries[:n], coverage) is not None
     assert lower_bound(5e-4, entries[: n - 1], coverage) is None
 
 
 def test_bound_is_the_jackknife_plus_order_statistic():
     rng = np.random.default_rng(1)
-    doubt, dice = rng.uniform(0, 1e-3, 25), rng.uniform(0.5, 0.9, 25)
+    doubt, dice = rng.uniform(1e-4, 1e-3, 25), rng.uniform(0.5, 0.9, 25)
+    x, y = np.log(doubt), np.log(dice / (1 - dice))
     names = np.array([f"{k:02}" for k in range(25)])
     candidates = []
     for left in range(25):
         rest = np.arange(25) != left
-        line = np.poly1d(np.polyfit(doubt[rest], dice[rest], 1))
-        candidates.append(line(4e-4) - (line(doubt[left]) - dice[left]))
-    expected = sorted(candidates)[math.floor(0.1 * 26) - 1]
-    assert lower_bound(4e-4, leave_out(doubt, dice, names)[""], 0.9) == pytest.approx(expected)
+        line = np.poly1d(np.polyfit(x[rest], y[rest], 1))
+        candidates.append(line(np.log(4e-4)) - (line(x[left]) - y[left]))
+    expected = 1 / (1 + np.exp(-sorted(candidates)[math.floor(0.1 * 26) - 1]))
+    assert lower_bound(4e-4, left_out(doubt, dice, names), 0.9) == pytest.approx(expected)
 
 
 def test_bound_gives_every_patient_the_same_weight():
@@ -146,7 +152,7 @@ def test_bound_gives_every_patient_the_same_weight():
     doubt = np.r_[np.linspace(1e-4, 1e-3, 20), np.linspace(1e-4, 1e-3, 100)]
     dice = np.r_[np.full(20, 0.9), np.full(100, 0.2)]
     names = np.array([f"{k:02}" for k in range(20)] + ["bad"] * 100)
-    entries = leave_out(doubt, dice, names)[""]
+    entries = left_out(doubt, dice, names)
     alone = [e for e in entries if len(e.residuals) == 1]
     assert lower_bound(5e-4, entries, 0.8) >= lower_bound(5e-4, alone, 0.8) - 0.1 > 0.6
 
@@ -160,7 +166,7 @@ def test_bound_holds_for_the_stated_part_of_exchangeable_patients():
         doubt = rng.gamma(2.0, 1e-4, 42)
         dice = 0.8 - 300 * doubt + shared + rng.normal(0, 0.02, 42)
         names = np.repeat([f"{k:02}" for k in range(21)], 2)
-        entries = leave_out(doubt[:40], dice[:40], names[:40])[""]
+        entries = left_out(doubt[:40], dice[:40], names[:40])
         held += dice[40] >= lower_bound(float(doubt[40]), entries, 0.9)
     assert held / 400 == pytest.approx(0.9, abs=3 * (0.9 * 0.1 / 400) ** 0.5)
 
@@ -171,9 +177,10 @@ def test_one_calibration_in_twenty_covers_less_than_chance_allows():
     names = np.array([f"{k:02}" for k in range(20)])
     held = []
     for _ in range(400):
-        doubt, error = rng.uniform(0, 1e-3, 20), rng.normal(0, 0.02, 20)
-        bound = lower_bound(5e-4, leave_out(doubt, 0.7 - 100 * doubt + error, names)[""], 0.9)
-        held.append(np.mean(0.65 + rng.normal(0, 0.02, 500) >= bound))
+        doubt, error = rng.uniform(1e-4, 1e-3, 20), rng.normal(0, 0.2, 20)
+        dice = 1 / (1 + doubt / 1e-3 * np.exp(error))
+        bound = lower_bound(5e-4, left_out(doubt, dice, names), 0.9)
+        held.append(np.mean(1 / (1 + 0.5 * np.exp(rng.normal(0, 0.2, 500))) >= bound))
     assert np.mean(held) == pytest.approx(0.9, abs=0.02)
     assert np.quantile(held, 0.05) == pytest.approx(lowest_by_chance(0.9, 20), abs=0.05)
     assert lowest_by_chance(0.9, 5) == 0.0
@@ -183,21 +190,19 @@ def test_one_calibration_in_twenty_covers_less_than_chance_allows():
 # Fitting
 
 
-def test_line_thresholds_and_their_inverse(calibration):
+def test_curve_thresholds_and_their_inverse(calibration):
     pairs = pairs_of(cohort(30))
+    curves = fit_curves(pairs.doubt, pairs.dice, pairs.structure)
+    curves |= fit_curves(pairs.doubt, pairs.dice, np.full(len(pairs), ALL))
     for fit in (*calibration.structures, calibration.pooled):
         mine = (
             np.ones(len(pairs), bool) if fit.structure == ALL else pairs.structure == fit.structure
         )
-        if fit.structure == ALL:  # those of structures lean on one another: test_lines.py
-            slope, intercept = np.polyfit(pairs.doubt, pairs.dice, 1)
-            assert (fit.line.slope, fit.line.intercept) == pytest.approx(
-                (slope, intercept), rel=1e-6
-            )
+        assert fit.curve == curves[fit.structure]
         assert fit.dice.inaccurate == pytest.approx(dice_threshold(pairs.dice[mine], -2))
         assert fit.dice.failed == pytest.approx(dice_threshold(pairs.dice[mine], -3))
-        assert fit.line.at(fit.doubt_inaccurate) == pytest.approx(fit.dice.inaccurate)
-        assert fit.line.at(fit.doubt_failed) == pytest.approx(fit.dice.failed)
+        assert fit.curve.predict(fit.doubt_inaccurate) == pytest.approx(fit.dice.inaccurate)
+        assert fit.curve.predict(fit.doubt_failed) == pytest.approx(fit.dice.failed)
         assert fit.failed == (pairs.dice[mine] < fit.dice.failed).sum()
         assert (fit.pairs, fit.patients) == (mine.sum(), 30)
     assert calibration.provenance.rows_sha256 == pairs.sha256
@@ -239,10 +244,10 @@ def test_rare_structures_are_judged_like_all():
     rare = [r for r in records if r.structure == "femur" or r.case_id < "p004"]
     fits = made(rare)
     gracilis = fits.fit_of("gracilis")
-    assert (gracilis.pairs, gracilis.line, gracilis.left_out) == (8, None, ())
+    assert (gracilis.pairs, gracilis.curve, gracilis.left_out) == (8, None, ())
     assert "8 pairs" in gracilis.notes[0]
     judged = judge(fits, "gracilis", 3e-4)
-    assert judged.predicted_dice == fits.pooled.line.predict(3e-4)
+    assert judged.predicted_dice == fits.pooled.curve.predict(3e-4)
     assert "too few calibration cases" in judged.reason
     unknown = judge(fits, "sacrum", 3e-4)
     assert unknown.predicted_dice == judged.predicted_dice
@@ -254,9 +259,9 @@ def test_few_patients_with_two_sides_have_a_line_but_the_bound_of_all():
     fits = made(records)
     gracilis = fits.fit_of("gracilis")
     assert (gracilis.pairs, gracilis.left_out) == (12, ())
-    assert gracilis.line is not None
+    assert gracilis.curve is not None
     judged = judge(fits, "gracilis", 3e-4)
-    assert judged.predicted_dice == gracilis.line.predict(3e-4)
+    assert judged.predicted_dice == gracilis.curve.predict(3e-4)
     of_all = lower_bound(3e-4, fits.pooled.left_out, 0.9)
     assert judged.lower_bound == min(of_all, judged.predicted_dice)
 
@@ -276,13 +281,30 @@ def test_a_doubt_that_never_varies_or_rises_with_dice_gives_no_threshold():
     ]  # fmt: skip
     fits = made(records)
     femur, gracilis = fits.fit_of("femur"), fits.fit_of("gracilis")
-    assert (femur.line, femur.doubt_inaccurate, femur.doubt_failed) == (None, None, None)
+    assert (femur.curve, femur.doubt_inaccurate, femur.doubt_failed) == (None, None, None)
     assert "never varied" in judge(fits, "femur", 2e-4).reason
-    assert gracilis.line.slope > 0
+    assert not gracilis.curve.falls
     assert (gracilis.doubt_inaccurate, gracilis.doubt_failed) == (None, None)
     judged = judge(fits, "gracilis", 5e-4)
     assert judged.flag == "unknown"
     assert "did not mean a lower Dice" in judged.reason
+
+
+def test_a_structure_that_rises_is_unknown_whatever_the_others_do():
+    names = ("femur", "gracilis", "sacrum", "pelvis")
+    records = [
+        replace(r, value=1e-3 - r.value)
+        if (r.structure, r.metric) == ("gracilis", "uncertainty") and r.side != "both" else r
+        for r in cohort(20, structures=names, noise=0.005)
+    ]  # fmt: skip
+    fits = made(records)
+    gracilis, others = fits.fit_of("gracilis"), [f for f in fits.structures if f.curve.falls]
+    assert (gracilis.curve.falls, gracilis.left_out, gracilis.doubt_failed) == (False, (), None)
+    assert "did not mean a lower Dice" in " ".join(gracilis.notes)
+    assert len(others) == 3 and len({f.curve.exponent for f in others}) == 1
+    middle = {f.structure: float(np.mean(f.doubt_range)) for f in fits.structures}
+    flags = {name: judge(fits, name, middle[name]).flag for name in names}
+    assert flags["gracilis"] == "unknown" and "unknown" not in {flags[f.structure] for f in others}
 
 
 def test_equal_dice_give_no_thresholds():
@@ -294,7 +316,7 @@ def test_equal_dice_give_no_thresholds():
     assert judge(fits, "femur", 3e-4).flag == "unknown"
 
 
-def test_missed_structures_count_in_the_thresholds_but_not_in_the_line():
+def test_missed_structures_count_in_the_thresholds_but_not_in_the_curve():
     records = cohort(20)
     lost = [
         replace(r, value=0.0 if r.metric == "dice" else None, status="absent_prediction")
@@ -304,7 +326,7 @@ def test_missed_structures_count_in_the_thresholds_but_not_in_the_line():
     fit = made(lost).fit_of("femur")
     assert (fit.pairs, fit.missed) == (37, 3)
     assert fit.failed >= 3
-    assert fit.line.intercept == pytest.approx(0.97, abs=0.05)
+    assert fit.curve.predict(3e-4) == pytest.approx(0.94, abs=0.02)
 
 
 def test_structures_that_never_fail_are_fine_and_said():
@@ -356,13 +378,10 @@ def test_far_outside_the_range_seen_nothing_is_known(calibration):
     assert "larger than in any calibration case" in near.reason
     below = judge(calibration, "femur", low - 0.5 * (high - low))
     assert (below.flag, "far smaller" in below.reason) == ("unknown", True)
-    # A flatter line: even far beyond, the prediction stays above the threshold for failed.
+    # A flatter curve: even far beyond, the prediction stays above the threshold for failed.
     flat = replace(
         calibration,
-        structures=tuple(
-            replace(f, line=replace(f.line, slope=-1e-3, intercept=0.95))
-            for f in calibration.structures
-        ),
+        structures=tuple(replace(f, curve=Curve(2.9, -1e-3)) for f in calibration.structures),
     )
     above = judge(flat, "femur", high + 0.5 * (high - low))
     assert (above.flag, "far larger" in above.reason) == ("unknown", True)
@@ -422,14 +441,17 @@ def broken(calibration, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(schema=2), "schema 2"),
+        (lambda c: c.update(schema=1), "schema 1, this mskt reads 2"),
         (lambda c: c.update(coverage=1.5), "coverage 1.5"),
         (lambda c: c.pop("pooled"), "lacks pooled"),
         (lambda c: c.update(colour="red"), "unknown colour"),
         (lambda c: c["pooled"].update(pairs="many"), "pooled.pairs is 'many', not a whole number"),
         (lambda c: c["pooled"].update(pairs=True), "not a whole number"),
-        (lambda c: c["pooled"]["line"].update(slope=None), "slope is None, not a finite number"),
-        (lambda c: c["pooled"]["line"].update(slope=math.inf), "not a finite number"),
+        (
+            lambda c: c["pooled"]["curve"].update(exponent=None),
+            "exponent is None, not a finite number",
+        ),
+        (lambda c: c["pooled"]["curve"].update(exponent=math.inf), "not a finite number"),
         (lambda c: c["pooled"].update(doubt_range=[1.0]), "1 entries, not 2"),
         (lambda c: c.update(structures={}), "structures is no list"),
         (lambda c: c["structures"].__setitem__(0, 5), r"structures\[0\] is no object"),
@@ -558,7 +580,7 @@ def test_shipped_calibrations_are_of_shipped_weights_and_say_what_they_are_of():
         (known,) = made.provenance.weights_sha256
         assert sums[known].name == name, "made of other weights than those of its name"
         assert made.provenance.synthetic_cases == made.provenance.cases >= MIN_CASES
-        assert made.pooled.line is not None and made.pooled.line.slope < 0
+        assert made.pooled.curve is not None and made.pooled.curve.falls
         least, most = made.fit_of("adductors").doubt_range
         assert judge(made, "adductors", least).flag == "ok"
         assert judge(made, "adductors", most + 0.1).flag in ("inaccurate", "failed")

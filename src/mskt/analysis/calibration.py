@@ -1,9 +1,9 @@
 """What a calibration holds: what a doubt means, for structures without a reference.
 
 :mod:`mskt.analysis.fitting` makes it, :mod:`mskt.analysis.flags` judges by it. Soufi 2024:
-Dice = a·U + b over cases with references, per structure (here with slopes that lean on one another:
-:mod:`mskt.analysis.lines`) and over all of them; a structure stands out
-below median + 1.4826·k·MAD of the Dice (k = −2 inaccurate, −3 failed), and the line inverted there
+a regression of the Dice on the doubt over cases with references, per structure (here a curve with an
+exponent that all share: :mod:`mskt.analysis.curves`) and over all of them; a structure stands out
+below median + 1.4826·k·MAD of the Dice (k = −2 inaccurate, −3 failed), and the curve inverted there
 gives the doubt above which it is flagged. The lower bound is conformal
 (:func:`mskt.analysis.conformal.lower_bound`, which says what it promises and what not).
 """
@@ -17,15 +17,15 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from mskt.analysis import strict_json
+from mskt.analysis.curves import Curve, LeftOut
 from mskt.analysis.failure import FAILED, INACCURATE, dice_threshold
-from mskt.analysis.lines import LeftOut, Line
 from mskt.analysis.pairs import DOUBT
 from mskt.core.errors import UsageError
 
-SCHEMA = 1
+SCHEMA = 2
 MIN_CASES = 10
 MIN_PAIRS = 10
-"""Below it a structure takes the line and thresholds of all structures together."""
+"""Below it a structure takes the curve and thresholds of all structures together."""
 ALL = "all structures"
 
 
@@ -62,8 +62,8 @@ class Fit:
         missed: structures that the method did not find though the reference has them (Dice 0).
         inaccurate, failed: pairs and misses below the Dice thresholds; failed ones are both.
         dice: thresholds, missed structures included; None where more than half of the Dice are equal.
-        line: None where there are too few pairs or the doubt never varies.
-        doubt_inaccurate, doubt_failed: the line inverted at the thresholds; None where it cannot be.
+        curve: None where there are too few pairs or the doubt never varies.
+        doubt_inaccurate, doubt_failed: the curve inverted at the thresholds; None where it cannot be.
         doubt_range: smallest and largest doubt seen.
         left_out: for the lower bound; empty where there are too few patients for an own one.
         notes: what is missing and why, in words.
@@ -76,7 +76,7 @@ class Fit:
     inaccurate: int
     failed: int
     dice: Thresholds | None
-    line: Line | None
+    curve: Curve | None
     doubt_inaccurate: float | None
     doubt_failed: float | None
     doubt_range: tuple[float, float] | None
@@ -84,9 +84,9 @@ class Fit:
     notes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a line of which nobody knows where it was seen to hold."""
-        if self.line is not None and self.doubt_range is None:
-            raise ValueError("has a line but no doubt_range")
+        """Refuse a curve of which nobody knows where it was seen to hold."""
+        if self.curve is not None and self.doubt_range is None:
+            raise ValueError("has a curve but no doubt_range")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Calibration:
         Raises:
             InputError: no JSON, another schema, or a field missing, unknown or of the wrong type.
         """
-        return strict_json.read(cls, text, file)
+        return strict_json.read(cls, text, file, SCHEMA)
 
     def fit_of(self, structure: str) -> Fit | None:
         """Look a structure up; None if no calibration case had a reference of it."""

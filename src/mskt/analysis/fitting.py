@@ -1,11 +1,12 @@
-"""What cases with references say of one more: lines, thresholds and bounds are fitted.
+"""What cases with references say of one more: curves, thresholds and bounds are fitted.
 
-The statistics are Soufi 2024's but for slopes (:mod:`mskt.analysis.lines`), the bound is that of
+Thresholds are Soufi 2024's, curves those of :mod:`mskt.analysis.curves`, the bound that of
 :mod:`mskt.analysis.conformal`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -22,13 +23,17 @@ from mskt.analysis.calibration import (
     Thresholds,
 )
 from mskt.analysis.conformal import patients_needed
-from mskt.analysis.lines import LeftOut, Line, fit_lines, leave_out
+from mskt.analysis.curves import Curve, LeftOut, fit_curves, leave_out
+from mskt.analysis.failure import spearman
 from mskt.analysis.pairs import Pairs
 from mskt.core.errors import InputError, UsageError
 
+_CLEAR = 1.645
+"""Standard deviations that chance exceeds once in twenty."""
+
 
 def calibrate(pairs: Pairs, metric: str, coverage: float, provenance: Provenance) -> Calibration:
-    """Fit lines, thresholds and bounds.
+    """Fit curves, thresholds and bounds.
 
     Args:
         pairs: of cases with references.
@@ -48,7 +53,7 @@ def calibrate(pairs: Pairs, metric: str, coverage: float, provenance: Provenance
         raise InputError(
             "calibration",
             f"needs at least {MIN_CASES} patients with reference labels, there are {what}",
-            "With fewer, a line through doubt and Dice says nothing about the next patient. Add "
+            "With fewer, a curve through doubt and Dice says nothing about the next patient. Add "
             "cases with references; folds of a cross-validation may be given together.",
         )
     filled = replace(
@@ -80,16 +85,16 @@ def fit_all(pairs: Pairs, metric: str, coverage: float, provenance: Provenance) 
 
 @dataclass(frozen=True)
 class _Fitted:
-    """Lines of structures, and without each patient."""
+    """Curves of structures, and without each patient."""
 
-    lines: Mapping[str, Line]
+    curves: Mapping[str, Curve]
     left_out: Mapping[str, tuple[LeftOut, ...]]
 
     @classmethod
     def of(cls, pairs: Pairs) -> _Fitted:
         there = pairs.where(pairs.found)
         return cls(
-            fit_lines(there.doubt, there.dice, there.structure),
+            fit_curves(there.doubt, there.dice, there.structure),
             leave_out(there.doubt, there.dice, there.patient, there.structure),
         )
 
@@ -97,9 +102,11 @@ class _Fitted:
 def _fit(name: str, pairs: Pairs, fitted: _Fitted, coverage: float) -> Fit:
     """Describe one structure; what cannot be known is None and stands in the notes."""
     there = pairs.where(pairs.found)
-    line = fitted.lines.get(name) if len(there) >= MIN_PAIRS else None
+    curve = fitted.curves.get(name) if len(there) >= MIN_PAIRS else None
     limits = Thresholds.of(pairs.dice)
-    left_out = () if line is None else fitted.left_out[name]
+    left_out = () if curve is None else fitted.left_out[name]
+    if curve is not None and _rises(there):  # what others have in common does not hold for it
+        curve, left_out = fit_curves(there.doubt, there.dice, there.structure)[name], ()
     enough = len(left_out) >= patients_needed(coverage)
     return Fit(
         structure=name,
@@ -109,26 +116,32 @@ def _fit(name: str, pairs: Pairs, fitted: _Fitted, coverage: float) -> Fit:
         inaccurate=0 if limits is None else int((pairs.dice < limits.inaccurate).sum()),
         failed=0 if limits is None else int((pairs.dice < limits.failed).sum()),
         dice=limits,
-        line=line,
-        doubt_inaccurate=_inverse(line, None if limits is None else limits.inaccurate),
-        doubt_failed=_inverse(line, None if limits is None else limits.failed),
+        curve=curve,
+        doubt_inaccurate=_doubt(curve, None if limits is None else limits.inaccurate),
+        doubt_failed=_doubt(curve, None if limits is None else limits.failed),
         doubt_range=(float(there.doubt.min()), float(there.doubt.max())) if len(there) else None,
         left_out=left_out if enough else (),
-        notes=tuple(_notes(there, line, limits, pairs, enough)),
+        notes=tuple(_notes(there, curve, limits, pairs, enough)),
     )
 
 
+def _rises(there: Pairs) -> bool:
+    """A larger doubt clearly meant a higher Dice: Spearman's correlation, one-sided, at 5 %."""
+    r = spearman(there.doubt, there.dice).value
+    return r is not None and r * math.sqrt(len(there) - 1) > _CLEAR
+
+
 def _notes(
-    there: Pairs, line: Line | None, limits: Thresholds | None, pairs: Pairs, enough: bool
+    there: Pairs, curve: Curve | None, limits: Thresholds | None, pairs: Pairs, enough: bool
 ) -> Iterator[str]:
     """Say what a structure's figures cannot tell."""
     if len(there) < MIN_PAIRS:
         yield f"{len(there)} pairs: judged like all structures together"
-    elif line is None:
-        yield "the doubt never varies: predicted by the line of all structures"
+    elif curve is None:
+        yield "the doubt never varies: predicted by the curve of all structures"
     elif not enough:
         yield f"{np.unique(there.patient).size} patients: lower bound of all structures"
-    if line is not None and line.slope >= 0:
+    if curve is not None and not curve.falls:
         yield "a larger doubt did not mean a lower Dice: no doubt threshold"
     if limits is None:
         yield "more than half of the Dice are equal: no thresholds"
@@ -136,8 +149,6 @@ def _notes(
         yield "none was inaccurate: how failures look is unknown"
 
 
-def _inverse(line: Line | None, dice: float | None) -> float | None:
-    """Doubt at which a falling line meets a Dice threshold."""
-    if line is None or dice is None or line.slope >= 0:
-        return None
-    return (dice - line.intercept) / line.slope
+def _doubt(curve: Curve | None, dice: float | None) -> float | None:
+    """Doubt at which the predicted Dice meets a threshold."""
+    return None if curve is None or dice is None else curve.doubt_at(dice)

@@ -14,7 +14,7 @@ from mskt.core.records import Record, Status
 
 FAR = 0.25
 """A doubt is far outside when it is this part of the range seen beyond its end: nothing is known
-there, and a straight line may not go on."""
+there, and a curve may not go on."""
 POOR = 0.7
 """A predicted Dice below it is never *ok*, however usual it is. Overlap above 0.7 is what the field calls
 good (Zijdenbos et al. 1994, IEEE Trans Med Imaging 13:716)."""
@@ -71,11 +71,11 @@ def judge(
         why = OUTSIDE if status == "truncated" else "no doubt was measured"
         return Judgement(None, None, "unknown", why)
     own = calibration.fit_of(structure)
-    fit = own if own is not None and own.line is not None else calibration.pooled
-    if fit.line is None:
-        return Judgement(None, None, "unknown", "the calibration has no line to judge by")
+    fit = own if own is not None and own.curve is not None else calibration.pooled
+    if fit.curve is None:
+        return Judgement(None, None, "unknown", "the calibration has no curve to judge by")
     remarks = _remarks(own, fit, status)
-    predicted = fit.line.predict(doubt)
+    predicted = fit.curve.predict(doubt)
     lower = _lower(calibration, fit, doubt, predicted)
     if lower is None:
         remarks.append(
@@ -115,12 +115,12 @@ def _remarks(own: Fit | None, fit: Fit, status: str) -> list[str]:
 
 
 def _flag(fit: Fit, limits: Thresholds | None, doubt: float) -> tuple[Flag, str]:
-    """Compare the prediction with the thresholds, as far as the line can be believed."""
-    assert fit.line is not None
-    predicted = fit.line.at(doubt)
+    """Compare the prediction with the thresholds, as far as the curve can be believed."""
+    assert fit.curve is not None
+    predicted = fit.curve.predict(doubt)
     if limits is None:
         return "unknown", "its Dice was the same in most calibration cases: there is no threshold"
-    if fit.line.slope >= 0:
+    if not fit.curve.falls:
         return "unknown", "in the calibration cases a larger doubt did not mean a lower Dice"
     beyond, far = _outside(fit, doubt)
     note = f"; the doubt is {beyond} than in any calibration case" if beyond else ""

@@ -15,22 +15,31 @@ _REMEDY = "Give the file as mskt wrote it, or make it again."
 _WORDS = {float: "a finite number", int: "a whole number", str: "text", bool: "true or false"}
 
 
-def read(kind: type[T], text: str, file: str) -> T:
+def read(kind: type[T], text: str, file: str, schema: int) -> T:
     """Build a dataclass out of the text of a JSON document.
 
     Args:
         kind: a dataclass whose fields are numbers, text, None, tuples or such dataclasses.
         text: of the document.
         file: its name, for errors.
+        schema: that its field ``schema`` must have; looked at first, as another one explains what
+            else is unlike.
 
     Raises:
-        InputError: the text is no JSON, a field is missing, unknown or of another type, or a number
-            is not finite.
+        InputError: the text is no JSON, the schema is another, a field is missing, unknown or of
+            another type, or a number is not finite.
     """
     try:
         content = json.loads(text)
     except ValueError as error:
         raise InputError(file, f"is no JSON ({error})", _REMEDY) from error
+    found = content.get("schema", schema) if isinstance(content, dict) else schema
+    if found != schema:
+        raise InputError(
+            file,
+            f"has schema {found}, this mskt reads {schema}",
+            "Another version of mskt wrote it. Make it again from the same runs.",
+        )
     built: T = _build(kind, content, "", file)
     return built
 
