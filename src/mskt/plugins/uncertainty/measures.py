@@ -97,6 +97,9 @@ class Accumulator:
             variance = variance.addcmul_(mean, mean, value=-1).clamp_(min=0)
         expected = self._sum_entropy.div_(self.count)
         known = {} if "entropy" not in self.measures else {"entropy": entropy(mean)}
+        if {"max_softmax", "margin"} <= {*self.measures}:  # both from one pass over the classes
+            best, second = _two_largest(mean)
+            known |= {"max_softmax": _doubt(best), "margin": _doubt(best - second)}
         return mean, {
             name: known[name] if name in known else _measure(name, mean, variance, expected, known)
             for name in self.measures
@@ -118,10 +121,19 @@ def _measure(
     if name == "mutual_information":
         total = known["entropy"] if "entropy" in known else entropy(mean)
         return (total - expected).clamp_(min=0)
+    best, second = _two_largest(mean)
+    return _doubt(best if name == "max_softmax" else best - second)
+
+
+def _two_largest(mean: Tensor) -> tuple[Tensor, Tensor]:
+    """The two largest probabilities; of one class 1 and 0: there is nothing to doubt."""
     if len(mean) == 1:
-        return torch.zeros_like(mean[0])
-    best, second = two_largest(mean)
-    return (1 - (best if name == "max_softmax" else best - second)).clamp_(min=0)
+        return torch.ones_like(mean[0]), torch.zeros_like(mean[0])
+    return two_largest(mean)
+
+
+def _doubt(certainty: Tensor) -> Tensor:
+    return (1 - certainty).clamp_(min=0)
 
 
 def entropy(probabilities: Tensor) -> Tensor:
