@@ -12,16 +12,11 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from mskt.core.anatomy import LabelSet, Structure, label_set
+from mskt.core.components import Components
 from mskt.core.foreground import foreground_box, slabs
+from mskt.core.midplane import Midplane, estimate_midplane
 from mskt.core.postprocess import keep_largest, truncated, without_voxels
-from mskt.core.sides import (
-    LEFT,
-    RIGHT,
-    Midplane,
-    _components,
-    estimate_midplane,
-    separate_sides,
-)
+from mskt.core.sides import LEFT, RIGHT, separate_sides
 from mskt.core.volume import Grid
 
 MSK22 = label_set("msk22")
@@ -210,7 +205,7 @@ def test_what_runs_tell_is_what_the_voxels_tell(
 ) -> None:
     labels = np.flip(labels.transpose(order)) if flip < 0 else labels.transpose(order)
     grid = Grid(labels.shape, np.diag([2.0, 3.0, 4.0, 1.0]))
-    found = _components(labels, grid, MSK22)
+    found = Components.find(labels, grid)
     if not labels.any():
         assert found is None
         return
@@ -219,7 +214,7 @@ def test_what_runs_tell_is_what_the_voxels_tell(
     image, number = found.image, len(found.voxels) - 1
     assert number == sum(ndimage.label(values == v, np.ones((3, 3, 3)))[1] for v in (1, 2))
     np.testing.assert_array_equal(image != 0, values != 0)
-    flat = np.repeat(found.runs.component, found.runs.length)
+    flat = np.repeat(found.runs.value, found.runs.length)
     np.testing.assert_array_equal(flat, image.transpose(found.runs.order).ravel())
     offset = [part.start for part in found.crop]
     for one in range(1, number + 1):

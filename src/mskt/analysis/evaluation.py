@@ -26,11 +26,12 @@ from mskt.core.anatomy import (
 from mskt.core.errors import GeometryError, UsageError
 from mskt.core.foreground import foreground_box, slabs
 from mskt.core.interfaces import LabelPair, Metric
+from mskt.core.midplane import estimate_midplane
 from mskt.core.postprocess import truncated
 from mskt.core.records import Record
 from mskt.core.registry import Registry
 from mskt.core.resample import resample_labels
-from mskt.core.sides import LEFT, UNSIDED, estimate_midplane, separate_sides
+from mskt.core.sides import LEFT, UNSIDED, separate_sides
 from mskt.core.volume import Grid, Labels, Volume
 
 UNNAMED = "unnamed"

@@ -1,4 +1,4 @@
-"""Walk over label maps without full-size temporaries: boxes, slabs, components.
+"""Walk over label maps without full-size temporaries: boxes, slabs, counts.
 
 Components are 26-connected. Thin oblique muscles (sartorius, gracilis) are often one voxel wide in
 a slice and hang together by edges and corners only; with 6-connectivity "the largest component"
@@ -38,16 +38,8 @@ def slabs(array: NDArray[Any], voxels: int = 1 << 22) -> Iterator[tuple[slice, s
         yield (box[0], box[1], box[2])
 
 
-def value_of_components(image: NDArray[Any], values: NDArray[Any]) -> NDArray[np.int64]:
-    """Look up the value that the voxels of each component share."""
-    found = np.zeros(int(image.max()) + 1, np.int64)
-    for part in slabs(image):
-        found[image[part]] = values[part]
-    return found
-
-
 def voxel_counts(image: NDArray[Any]) -> NDArray[np.int64]:
-    """Size of every component, background included, without an int64 copy of the image."""
+    """Voxels of every value, background included, without an int64 copy of the image."""
     counts = np.zeros(int(image.max()) + 1, np.int64)
     for part in slabs(image):
         counts += np.bincount(image[part].ravel(order="K"), minlength=counts.size)

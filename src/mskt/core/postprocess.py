@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
 from mskt.core.anatomy import LabelSet
-from mskt.core.foreground import (
-    CONNECTIVITY,
-    foreground_box,
-    slabs,
-    value_of_components,
-    voxel_counts,
-)
-from mskt.core.sides import SIDE_NAMES, UNSIDED
+from mskt.core.components import Runs, connected
+from mskt.core.foreground import foreground_box
+from mskt.core.sides import SIDE_NAMES
 from mskt.core.volume import Volume
 
 DENSE_HU: Final = -500.0
@@ -45,10 +39,10 @@ def keep_largest(
         return {}
     labels, sides = labels[box], sides[box]
     codes = _codes(labels, sides)
-    image = cc3d.connected_components(codes, connectivity=CONNECTIVITY)
-    code = value_of_components(image, codes)
-    del codes
-    voxels = voxel_counts(image)
+    runs = Runs.of(connected(codes))
+    code = np.zeros(int(runs.value.max()) + 1, np.int64)
+    code[runs.value] = runs.looked_up(codes)
+    voxels = runs.voxels()
     voxels[0] = 0
     by_size = np.argsort(voxels, kind="stable")[::-1]
     _, first = np.unique(code[by_size], return_index=True)
@@ -56,10 +50,7 @@ def keep_largest(
     drop[by_size[first]] = False
     drop[0] = False
     if drop.any():
-        for part in slabs(image):
-            gone = drop[image[part]]
-            labels[part][gone] = 0
-            sides[part][gone] = UNSIDED
+        runs.clear(drop[runs.value], labels, sides)
     removed = np.bincount(code // 3, weights=voxels * drop, minlength=256)
     present = set(np.unique(code // 3).tolist())
     return {s.name: int(removed[s.index]) for s in label_set.structures if s.index in present}
@@ -151,16 +142,16 @@ def without_voxels(
 ) -> frozenset[tuple[int, str]]:
     """Structures and sides of which no voxel was found, as :func:`truncated` names them."""
     found: set[tuple[int, str]] = set()
-    codes = np.zeros(256 * 3, np.int64)
-    for part in slabs(labels):
-        of_part = labels[part].astype(np.int64) * 3 + sides[part]
-        codes += np.bincount(of_part.ravel(), minlength=codes.size)
+    there = np.zeros(256 * 3, bool)
+    box = foreground_box(labels)
+    if box is not None:
+        there[Runs.of(_codes(labels[box], sides[box])).value] = True
     for index in label_set.by_index:
-        counts = codes[3 * index : 3 * index + 3]
+        shown = there[3 * index : 3 * index + 3]
         found |= {
-            (index, side) for side, n in zip(SIDE_NAMES[1:], counts[1:], strict=True) if not n
+            (index, side) for side, yes in zip(SIDE_NAMES[1:], shown[1:], strict=True) if not yes
         }
-        if not counts.any():
+        if not shown.any():
             found.add((index, "both"))
     return frozenset(found)
 
