@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 
 from mskt.analysis.assessment import Keys
-from mskt.analysis.evaluation import (
-    _renumber,
-    _sided,
-    common_structures,
-    compare,
-    cropped,
-    metrics_of,
-    on_grid,
-)
+from mskt.analysis.common import common_structures
+from mskt.analysis.evaluation import compare, cropped, metrics_of, on_grid
+from mskt.analysis.recoding import any_sided, renumber
 from mskt.core.anatomy import (
     LabelSet,
     Structure,
@@ -185,8 +179,8 @@ def test_labels_and_sides_are_looked_up_whatever_way(
     labels[0, 0, 0] = most
     sides = np.array(rng.integers(0, 3, labels.shape), np.uint8)  # of another order
     table = rng.integers(0, np.iinfo(dtype).max, 768).astype(dtype)
-    np.testing.assert_array_equal(_renumber(table[:256], labels), table[labels])
-    found = _renumber(table, labels, sides)
+    np.testing.assert_array_equal(renumber(table[:256], labels), table[labels])
+    found = renumber(table, labels, sides)
     np.testing.assert_array_equal(found, table.reshape(3, 256)[sides, labels])
     assert found.dtype == dtype
 
@@ -195,14 +189,14 @@ def test_a_pair_is_sided_if_one_map_shows_it_or_nothing_is_paired() -> None:
     paired = np.zeros(256, bool)
     paired[1] = True
     labels, sides = np.zeros((2, 3, 4, 5), np.uint8), np.zeros((2, 3, 4, 5), np.uint8)
-    assert _sided(paired, labels, sides)
+    assert any_sided(paired, labels, sides)
     labels[0, 1, 1, 1] = 2
     sides[0, 1, 1, 1] = 1  # of a structure that does not come in pairs
-    assert _sided(paired, labels, sides)
+    assert any_sided(paired, labels, sides)
     labels[1, 2, 2, 2] = 1
-    assert not _sided(paired, labels, sides)
+    assert not any_sided(paired, labels, sides)
     sides[1, 2, 2, 2] = 2
-    assert _sided(paired, labels, sides)
+    assert any_sided(paired, labels, sides)
 
 
 def test_cropped_keeps_every_voxel_and_its_place() -> None:

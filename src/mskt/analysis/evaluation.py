@@ -8,55 +8,30 @@ prediction's set cannot express is listed as ``not_in_label_set``, never as a mi
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mskt.analysis.assessment import Keys, assess
-from mskt.core.anatomy import (
-    LabelSet,
-    Side,
-    Structure,
-    anonymous_label_set,
-    common_coarsening,
-)
-from mskt.core.errors import GeometryError, UsageError
-from mskt.core.foreground import foreground_box, slabs
+from mskt.analysis.common import UNNAMED, CommonStructures, common_structures, numbered_alike
+from mskt.analysis.recoding import any_sided, renumber
+from mskt.core.anatomy import LabelSet, Structure
+from mskt.core.errors import GeometryError
+from mskt.core.foreground import foreground_box
 from mskt.core.interfaces import LabelPair, Metric
 from mskt.core.midplane import estimate_midplane
 from mskt.core.postprocess import truncated
 from mskt.core.records import Record
 from mskt.core.registry import Registry
 from mskt.core.resample import resample_labels
-from mskt.core.sides import LEFT, UNSIDED, separate_sides
+from mskt.core.sides import LEFT, separate_sides
 from mskt.core.volume import Grid, Labels, Volume
-
-UNNAMED = "unnamed"
-"""Name of the label set of a mask without a table."""
 
 Box = tuple[slice, slice, slice]
 _Row = tuple[str, float | None, str, str]  # metric, value, unit, status
-
-
-@dataclass(frozen=True)
-class CommonStructures:
-    """What two label sets share.
-
-    Attributes:
-        label_set: the shared structures, numbered 1 … n, in the order of the reference's set.
-        of_prediction, of_reference: tables from the values of either map to those numbers.
-        order: all names of the reference's side of the comparison, those not shared included.
-        not_shared: structures of the reference that the prediction's set cannot express.
-    """
-
-    label_set: LabelSet
-    of_prediction: NDArray[np.uint8]
-    of_reference: NDArray[np.uint8]
-    order: tuple[str, ...]
-    not_shared: Mapping[str, Structure]
 
 
 def metrics_of(registry: Registry, tolerance_mm: float = 2.0) -> list[Metric]:
@@ -110,7 +85,7 @@ def compare(
         UsageError: one of the masks has a table of labels and the other has none.
     """
     check_same_grid(prediction.grid, reference.grid)
-    prediction, reference = _numbered_alike(prediction, reference)
+    prediction, reference = numbered_alike(prediction, reference)
     common = common_structures(prediction.label_set, reference.label_set)
     sides = separate_both(prediction, reference, prediction_sides, reference_sides)
     pair = _Pair.of(prediction, reference, sides, common)
@@ -141,76 +116,6 @@ def check_same_grid(prediction: Grid, reference: Grid) -> None:
         "Bring it back to the grid of the image with the tool that made it, or let mskt take the "
         "nearest label: --resample-prediction.",
     )
-
-
-def common_structures(prediction: LabelSet, reference: LabelSet) -> CommonStructures:
-    """Find what both label sets can express.
-
-    Structures of known anatomy are matched by what they are made of, others by name.
-
-    Raises:
-        UsageError: one set has names and the other has none.
-    """
-    if (prediction.name == UNNAMED) != (reference.name == UNNAMED):
-        which = "prediction" if prediction.name == UNNAMED else "reference"
-        raise UsageError(
-            which,
-            "has no table that names its labels, the other mask has one.",
-            "Put a _dseg.tsv beside the mask, or give --label-set (prediction) and "
-            "--reference-label-set (reference): msk22, thigh10, thigh30, totalseg or FILE.tsv.",
-        )
-    groups = {g.first[0]: g for g in common_coarsening(reference, prediction)}
-    grouped = {name for g in groups.values() for name in g.first}
-    shared: list[Structure] = []
-    of_prediction, of_reference = np.zeros(256, np.uint8), np.zeros(256, np.uint8)
-    order: list[str] = []
-    not_shared = {}
-    for structure in reference.structures:
-        twin = prediction.by_name.get(structure.name)
-        if structure.name in groups:
-            group = groups[structure.name]
-            name, mine, theirs = group.name, group.second, group.first
-            new = replace(
-                structure, name=name, side=_side_of(group.elements), elements=group.elements
-            )
-        elif structure.name in grouped:
-            continue
-        elif twin is not None and not structure.elements and not twin.elements:
-            new, mine, theirs = structure, (twin.name,), (structure.name,)
-        else:
-            order.append(structure.name)
-            not_shared[structure.name] = structure
-            continue
-        new = replace(new, index=len(shared) + 1)
-        shared.append(new)
-        order.append(new.name)
-        of_prediction[[prediction[name].index for name in mine]] = new.index
-        of_reference[[reference[name].index for name in theirs]] = new.index
-    return CommonStructures(
-        LabelSet(reference.name, tuple(shared)),
-        of_prediction,
-        of_reference,
-        tuple(order),
-        not_shared,
-    )
-
-
-def _side_of(elements: Iterable[tuple[str, str]]) -> Side:
-    sides = {side for _, side in elements}
-    if sides == {"left"}:
-        return "left"
-    if sides == {"right"}:
-        return "right"
-    return "midline" if sides == {"midline"} else "both"
-
-
-def _numbered_alike(prediction: Labels, reference: Labels) -> tuple[Labels, Labels]:
-    """Give two maps without names the values of both: a label that one lacks is absent there."""
-    sets = (prediction.label_set, reference.label_set)
-    if any(names.name != UNNAMED for names in sets):
-        return prediction, reference
-    union = anonymous_label_set({s.index for names in sets for s in names.structures})
-    return replace(prediction, label_set=union), replace(reference, label_set=union)
 
 
 def on_grid(labels: Labels, grid: Grid) -> Labels:
@@ -269,8 +174,8 @@ class _Pair:
     ) -> _Pair:
         box = _union_box(prediction.data, reference.data)
         maps = (
-            _renumber(common.of_prediction, prediction.data[box]),
-            _renumber(common.of_reference, reference.data[box]),
+            renumber(common.of_prediction, prediction.data[box]),
+            renumber(common.of_reference, reference.data[box]),
         )
         cropped = (sides[0][box], sides[1][box])
         cut: set[tuple[int, str]] = set()
@@ -281,7 +186,7 @@ class _Pair:
                 cut.add((int(table[index]), side))
         paired = np.zeros(256, bool)
         paired[[s.index for s in common.label_set.structures if s.side == "both"]] = True
-        sided = _sided(paired, maps, cropped)
+        sided = any_sided(paired, maps, cropped)
         return cls(
             maps,
             cropped,
@@ -335,7 +240,7 @@ class _Pair:
                     table[code, s.index] = 2 * s.index + (code == LEFT)
                     meaning[int(table[code, s.index])] = (s, name)
             first, second = (
-                _renumber(table.ravel(), labels, sides)
+                renumber(table.ravel(), labels, sides)
                 for labels, sides in zip(self.maps, self.sides, strict=True)
             )
             yield (first, second), meaning
@@ -365,68 +270,6 @@ class _Pair:
                 status = "truncated"
             value = None if p is None or r is None else abs(p - r)
             yield *place, ("aie", value, "HU", status)
-
-
-def _renumber(
-    table: NDArray[Any], labels: NDArray[np.uint8], sides: NDArray[np.uint8] | None = None
-) -> NDArray[Any]:
-    """Look up ``table[256·side + label]`` slab by slab.
-
-    A table of bytes is applied to bytes as they are, which is several times faster than an index:
-    NumPy makes 8 bytes of each first.
-    """
-    out = np.empty_like(labels, dtype=table.dtype)
-    parts = _in_memory_order(out, labels, *([] if sides is None else [sides]))
-    for part in slabs(parts[0]):
-        to, code, *side = (array[part] for array in parts)
-        if table.dtype.itemsize == 1 and side and code.max() < 64:
-            # Label and side fit into one byte: one look at each voxel instead of three.
-            packed = np.zeros(256, table.dtype)
-            packed[: table.size // 4] = table.reshape(-1, 256)[:, :64].ravel()
-            to[...] = _translated(packed, (side[0] << 6) | code)
-        elif table.dtype.itemsize == 1:
-            to[...] = _translated(table[:256], code)
-            for which in range(1, table.size // 256 if side else 1):
-                here = side[0] == which
-                np.copyto(to, _translated(table[256 * which :][:256], code), where=here)
-        else:
-            place = code.astype(np.intp)
-            if side:
-                place += side[0].astype(np.intp) * 256
-            to[...] = table[place]
-    return out
-
-
-def _sided(
-    paired: NDArray[np.bool_],
-    maps: Sequence[NDArray[np.uint8]],
-    sides: Sequence[NDArray[np.uint8]],
-) -> bool:
-    """Whether a voxel of a paired structure has a side in either map, or there is no such voxel.
-
-    Slab by slab: mostly one of the first settles it.
-    """
-    none = True
-    for labels, its_sides in zip(maps, sides, strict=True):
-        ordered, beside = _in_memory_order(labels, its_sides)
-        for part in slabs(ordered):
-            here = _translated(paired, ordered[part])
-            if bool((here & (beside[part] != UNSIDED)).any()):
-                return True
-            none = none and not here.any()
-    return none
-
-
-def _in_memory_order(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
-    """The same arrays with their slowest axis first, as the first one has it."""
-    order = np.argsort([-abs(stride) for stride in arrays[0].strides], kind="stable")
-    return [array.transpose(order) for array in arrays]
-
-
-def _translated(table: NDArray[Any], labels: NDArray[np.uint8]) -> NDArray[Any]:
-    """Look up bytes in a table of 256 bytes."""
-    found = labels.tobytes().translate(table.tobytes())
-    return np.frombuffer(found, table.dtype).reshape(labels.shape)
 
 
 def cropped(labels: Labels, sides: NDArray[np.uint8]) -> tuple[Labels, NDArray[np.uint8]]:
