@@ -151,6 +151,7 @@ class _ParallelProjector:
         along = axis_coordinates(canonical, working)
         self._rows, self._columns = (_Taps.of(along[a], working.shape[a]) for a in (0, 1))
         self._heights = along[2]
+        self._all_known = bool(self._rows.known.all() and self._columns.known.all())
         self._working = working
         self._classes = classes
         self._slab: tuple[int, int, _Plane] | None = None
@@ -171,10 +172,8 @@ class _ParallelProjector:
             self._rows, self._columns = self._rows.to(device), self._columns.to(device)
         part = (slice(None), *region.slices[:2])
         probabilities, planes = estimate.probabilities.float(), self._slab[2]
-        # On a CPU max() finds the places in a third of the time that argmax() takes.
-        winner = probabilities.max(dim=0).indices.to(torch.uint8)
         planes.table[part] = probabilities.permute(3, 1, 2, 0)
-        planes.winner[part] = winner.permute(2, 0, 1)
+        planes.winner[part] = estimate.winner[1].permute(2, 0, 1)
         planes.uncertainty[part] = estimate.uncertainty.float().permute(2, 0, 1)
 
     def finish(self) -> None:
@@ -220,8 +219,9 @@ class _ParallelProjector:
             return
         rows, columns = self._rows, self._columns
         label = pair.cells.index_select(0, rows.low).T.contiguous().index_select(0, columns.low)
-        label *= columns.known[:, None] & rows.known
-        mixed = (label == MIXED).nonzero(as_tuple=True)
+        if not self._all_known:
+            label *= columns.known[:, None] & rows.known
+        mixed = _places(label == MIXED)
         if len(mixed[0]):
             label[mixed] = self._most_probable(mixed[1], mixed[0], pair, share)
         self._labels[:, :, k].T[...] = label.cpu().numpy()
@@ -250,6 +250,15 @@ class _ParallelProjector:
             per_sample_weights=torch.stack(weights, dim=1),
         )
         return values.max(dim=1).indices.to(torch.uint8)
+
+
+def _places(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices of what is true; where little is, NumPy finds it ten times faster than torch."""
+    if chosen.device.type != "cpu":
+        row, column = chosen.nonzero(as_tuple=True)
+        return row, column
+    flat = torch.from_numpy(np.flatnonzero(chosen.numpy()))
+    return flat.div(chosen.shape[1], rounding_mode="floor"), flat % chosen.shape[1]
 
 
 def _pair(below: _Plane, above: _Plane) -> _Pair:

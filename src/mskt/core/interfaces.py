@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -186,6 +187,13 @@ class Estimate:
     probabilities: Tensor
     uncertainty: Tensor
     measures: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def winner(self) -> tuple[Tensor, Tensor]:
+        """The largest mean probability of each voxel and its class, uint8; each ``shape``."""
+        # On a CPU max() finds the places in a third of the time that argmax() takes.
+        top, place = self.probabilities.float().max(dim=0)
+        return top, place.byte()
 
 
 class UncertaintyEstimator(ABC):

@@ -78,8 +78,8 @@ class Recorder:
         )
         # All is computed where the estimates are; what is fetched is a few bytes a voxel.
         probabilities = estimate.probabilities[(slice(None), *box)].float()
-        top, winner = probabilities.max(dim=0)
-        self.winner[there] = winner.byte().cpu().numpy()
+        top, winner = (one[box] for one in estimate.winner)
+        self.winner[there] = winner.cpu().numpy()
         self.confidence[there] = top.half().cpu().numpy()
         self._add_mass(probabilities, start)
         for name, values in ({primary: estimate.uncertainty} | dict(estimate.measures)).items():
