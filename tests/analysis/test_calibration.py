@@ -387,6 +387,18 @@ def test_far_outside_the_range_seen_nothing_is_known(calibration):
     assert (above.flag, "far larger" in above.reason) == ("unknown", True)
 
 
+def test_less_doubt_than_ever_seen_promises_no_more(calibration):
+    fit = calibration.fit_of("femur")
+    least = judge(calibration, "femur", fit.doubt_range[0])
+    for doubt in (0.0, 0.5 * fit.doubt_range[0]):
+        judged = judge(calibration, "femur", doubt)
+        assert judged.predicted_dice == least.predicted_dice
+        assert judged.lower_bound == least.lower_bound
+    assert (
+        judge(calibration, "femur", 1.1 * fit.doubt_range[0]).predicted_dice < least.predicted_dice
+    )
+
+
 def test_what_is_missing_or_cut(calibration):
     missing = judge(calibration, "femur", None, "absent_prediction")
     assert (missing.flag, missing.reason, missing.predicted_dice) == ("failed", "not found", None)

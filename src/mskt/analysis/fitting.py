@@ -69,8 +69,12 @@ def calibrate(pairs: Pairs, metric: str, coverage: float, provenance: Provenance
 def fit_all(pairs: Pairs, metric: str, coverage: float, provenance: Provenance) -> Calibration:
     """Do the work of :func:`calibrate` without asking whether there are enough cases."""
     own = {name: pairs.where(pairs.structure == name) for name in pairs.structures}
-    enough = [name for name, its in own.items() if its.found.sum() >= MIN_PAIRS]
-    fitted = _Fitted.of(pairs.where(np.isin(pairs.structure, enough)))
+    enough = {name: its for name, its in own.items() if its.found.sum() >= MIN_PAIRS}
+    rising = [name for name, its in enough.items() if _rises(its.where(its.found))]
+    sharing = [name for name in enough if name not in rising]
+    fitted = _Fitted.of(pairs.where(np.isin(pairs.structure, sharing)))
+    for name in rising:  # what the others have in common does not hold for it
+        fitted = fitted.with_own(enough[name])
     together = _Fitted.of(replace(pairs, structure=np.full(len(pairs), ALL)))
     return Calibration(
         SCHEMA,
@@ -98,15 +102,19 @@ class _Fitted:
             leave_out(there.doubt, there.dice, there.patient, there.structure),
         )
 
+    def with_own(self, pairs: Pairs) -> _Fitted:
+        """The same and the curve of one structure with an exponent of its own, for no bound."""
+        there = pairs.where(pairs.found)
+        own = fit_curves(there.doubt, there.dice, there.structure)
+        return replace(self, curves={**self.curves, **own})
+
 
 def _fit(name: str, pairs: Pairs, fitted: _Fitted, coverage: float) -> Fit:
     """Describe one structure; what cannot be known is None and stands in the notes."""
     there = pairs.where(pairs.found)
     curve = fitted.curves.get(name) if len(there) >= MIN_PAIRS else None
     limits = Thresholds.of(pairs.dice)
-    left_out = () if curve is None else fitted.left_out[name]
-    if curve is not None and _rises(there):  # what others have in common does not hold for it
-        curve, left_out = fit_curves(there.doubt, there.dice, there.structure)[name], ()
+    left_out = fitted.left_out.get(name, ()) if curve is not None else ()
     enough = len(left_out) >= patients_needed(coverage)
     return Fit(
         structure=name,

@@ -75,13 +75,15 @@ def judge(
     if fit.curve is None:
         return Judgement(None, None, "unknown", "the calibration has no curve to judge by")
     remarks = _remarks(own, fit, status)
-    predicted = fit.curve.predict(doubt)
-    lower = _lower(calibration, fit, doubt, predicted)
+    assert fit.doubt_range is not None  # goes with a curve
+    least = max(doubt, fit.doubt_range[0])  # nobody has seen how much better less doubt is
+    predicted = fit.curve.predict(least)
+    lower = _lower(calibration, fit, least, predicted)
     if lower is None:
         remarks.append(
             f"no lower bound: it needs {patients_needed(calibration.coverage)} calibration patients"
         )
-    flag, reason = _flag(fit, _thresholds(calibration, own), doubt)
+    flag, reason = _flag(fit, _thresholds(calibration, own), predicted, doubt)
     return Judgement(predicted, lower, flag, "; ".join([reason, *remarks]))
 
 
@@ -114,10 +116,9 @@ def _remarks(own: Fit | None, fit: Fit, status: str) -> list[str]:
     return remarks
 
 
-def _flag(fit: Fit, limits: Thresholds | None, doubt: float) -> tuple[Flag, str]:
+def _flag(fit: Fit, limits: Thresholds | None, predicted: float, doubt: float) -> tuple[Flag, str]:
     """Compare the prediction with the thresholds, as far as the curve can be believed."""
     assert fit.curve is not None
-    predicted = fit.curve.predict(doubt)
     if limits is None:
         return "unknown", "its Dice was the same in most calibration cases: there is no threshold"
     if not fit.curve.falls:
