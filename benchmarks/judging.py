@@ -19,6 +19,7 @@ from mskt.analysis.failure import aurc, auroc, pearson
 
 REPEATS = 1000
 COVERAGE = 0.9
+LEAST_SCANS = 10
 LOW = 0.7
 """Dice that nobody would use, whatever is usual."""
 
@@ -91,11 +92,14 @@ class Ranked:
     known_aurc: float
 
 
-def ranked(source: str, items: Sequence[Item], name: str) -> Ranked:
-    """Fit a curve for each structure on the calibration half, and judge the other half by it."""
+def ranked(source: str, items: Sequence[Item], name: str, least: int = LEAST_SCANS) -> Ranked:
+    """Fit a curve for each structure on the calibration half, and judge the other half by it.
+
+    Structures that fewer than ``least`` calibration scans show are left out.
+    """
     known = [item for item in items if item.group.calibrates and name in item.doubts]
     test = [item for item in items if not item.group.calibrates and name in item.doubts]
-    curves = fit(known, name)
+    curves = fit(known, name, least)
     test = [item for item in test if item.structure in curves]
     seen = [item for item in known if item.structure in curves]
     own = [-curves[item.structure].curve.predict(item.doubts[name]) for item in seen]
@@ -139,12 +143,12 @@ class StructureFit:
         return np.nan if found is None else min(found, self.curve.predict(doubt))
 
 
-def fit(items: Sequence[Item], name: str) -> dict[str, StructureFit]:
-    """As ``mskt calibrate`` does, of the structures that at least ten calibration scans show."""
+def fit(items: Sequence[Item], name: str, least: int = LEAST_SCANS) -> dict[str, StructureFit]:
+    """As ``mskt calibrate`` does, of the structures that at least ``least`` calibration scans show."""
     shown: dict[str, set[str]] = defaultdict(set)
     for item in items:
         shown[item.structure].add(item.scan)
-    items = [item for item in items if len(shown[item.structure]) >= 10]
+    items = [item for item in items if len(shown[item.structure]) >= least]
     scans, structures = (
         np.array([getattr(item, field) for item in items]) for field in ("scan", "structure")
     )

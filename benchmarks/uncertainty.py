@@ -29,7 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from judging import Group, Item, Ranked, draws_of, figures, ranked, span
+from judging import LEAST_SCANS, Group, Item, Ranked, draws_of, figures, ranked, span
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[1]
@@ -201,7 +201,7 @@ def table(args: argparse.Namespace) -> None:
         for source, items in found.items():
             items += [item for item in read(other, source) if not item.group.calibrates]
     ways = [
-        ranked(source, items, name)
+        ranked(source, items, name, args.least_scans)
         for source, items in found.items()
         if items
         for name in dict.fromkeys(
@@ -343,6 +343,12 @@ def main() -> None:
         default=[],
         metavar=("OUT", "SEED"),
         help="of table: test scans of a further folder too; may be given again",
+    )
+    parser.add_argument(
+        "--least-scans",
+        type=int,
+        default=LEAST_SCANS,
+        help="of table: calibration scans that must show a structure",
     )
     parser.add_argument("--csv", type=Path, help="for the whole leaderboard")
     parser.add_argument("--samples", default="2,3,5,20,auto", help="of draws")
