@@ -19,7 +19,8 @@ def several(seed, exponents, n, noise=0.3, scale=1e-4):
     power = np.array(exponents)[:, None] * np.log(doubt / scale)
     odds = rng.uniform(2.0, 4.0, (len(exponents), 1)) + power + rng.normal(0, noise, doubt.shape)
     names = np.repeat([f"s{k}" for k in range(len(exponents))], n)
-    return doubt.ravel(), (1 / (1 + np.exp(-odds))).ravel(), names
+    dice = np.clip(1 / (1 + np.exp(-odds)), 0.06, 0.99)  # neither lost nor perfect
+    return np.maximum(doubt.ravel(), 2e-6), dice.ravel(), names
 
 
 def by_regression(doubt, dice, names):
