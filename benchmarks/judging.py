@@ -144,7 +144,11 @@ class StructureFit:
 
 
 def fit(items: Sequence[Item], name: str, least: int = LEAST_SCANS) -> dict[str, StructureFit]:
-    """As ``mskt calibrate`` does, of the structures that at least ``least`` calibration scans show."""
+    """Curves as ``mskt calibrate`` fits them, of structures that ``least`` calibration scans show.
+
+    Structures that rise are not taken out of the common exponent here: each way of stating doubt is
+    judged as it is.
+    """
     shown: dict[str, set[str]] = defaultdict(set)
     for item in items:
         shown[item.structure].add(item.scan)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
 
 from mskt.analysis.failure import Floats, varies
 
@@ -51,7 +52,7 @@ class Curve:
         """Doubt with a predicted Dice; None where no doubt has it or the curve does not fall."""
         if not 0.0 < dice < 1.0 or not self.falls:
             return None
-        return float(np.exp((np.log(dice / (1.0 - dice)) - self.height) / self.exponent))
+        return float(np.exp((logit(dice) - self.height) / self.exponent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +70,13 @@ class LeftOut:
 
 def dice_of(log_odds: float) -> float:
     """Dice with some logarithm of its odds."""
-    return float(1.0 / (1.0 + np.exp(-log_odds)))
+    return float(expit(log_odds))
 
 
 def log_odds_of(dice: ArrayLike, least: float = EDGE) -> Floats:
     """Logarithm of D / (1 − D), of Dice of any shape; below ``least`` and near 1 they count as inside."""
     inside = np.clip(np.asarray(dice, np.float64), least, 1.0 - EDGE)
-    return np.asarray(np.log(inside / (1.0 - inside)), np.float64)
+    return np.asarray(logit(inside), np.float64)
 
 
 def fit_curves(doubt: Floats, dice: Floats, structure: NDArray[np.str_]) -> dict[str, Curve]:

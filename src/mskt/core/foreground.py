@@ -1,4 +1,4 @@
-"""Walk over label maps without full-size temporaries: boxes, slabs, counts.
+"""Walk over label maps without full-size temporaries: boxes and slabs.
 
 Components are 26-connected. Thin oblique muscles (sartorius, gracilis) are often one voxel wide in
 a slice and hang together by edges and corners only; with 6-connectivity "the largest component"
@@ -36,11 +36,3 @@ def slabs(array: NDArray[Any], voxels: int = 1 << 22) -> Iterator[tuple[slice, s
         box = [slice(None)] * 3
         box[axis] = slice(start, start + step)
         yield (box[0], box[1], box[2])
-
-
-def voxel_counts(image: NDArray[Any]) -> NDArray[np.int64]:
-    """Voxels of every value, background included, without an int64 copy of the image."""
-    counts = np.zeros(int(image.max()) + 1, np.int64)
-    for part in slabs(image):
-        counts += np.bincount(image[part].ravel(order="K"), minlength=counts.size)
-    return counts

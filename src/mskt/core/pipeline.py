@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from mskt.core.anatomy import LabelSet
 from mskt.core.errors import UsageError
-from mskt.core.foreground import voxel_counts
 from mskt.core.interfaces import (
     FastDraws,
     PlansRegions,
@@ -183,7 +182,7 @@ def segment_case(
         structurewise=structures,
         notes=(
             *_new_notes(image, works),
-            *_unseen(output.labels, segmenter.label_set, bool(ends)),
+            *_unseen(final.absent, segmenter.label_set, bool(ends)),
             *(segmenter.events() if isinstance(segmenter, ReportsEvents) else ()),
         ),
     )
@@ -226,11 +225,16 @@ def _segment_grid(
 
 @dataclass(frozen=True)
 class _Final:
-    """What post-processing finds out; see :class:`CaseResult`."""
+    """What post-processing finds out; see :class:`CaseResult`.
+
+    Attributes:
+        absent: what was not found, where that may lie beyond what was looked at; else empty.
+    """
 
     sides: NDArray[np.uint8]
     removed: Mapping[str, int]
     truncated: frozenset[tuple[int, str]]
+    absent: frozenset[tuple[int, str]]
 
 
 def _post_process(
@@ -245,10 +249,11 @@ def _post_process(
     sides = separate_sides(labels, image.grid, label_set)
     removed = keep_largest_components(labels, sides, label_set) if keep_largest else {}
     cut = truncated(labels, sides, label_set) | cut_by_grid(labels, sides, label_set, ends)
+    absent: frozenset[tuple[int, str]] = frozenset()
     if ends or beyond:  # what was not found may lie beyond
         absent = without_voxels(labels, sides, label_set)
         cut |= {(index, side) for index, side in absent if ends or index in beyond}
-    return _Final(sides, removed, frozenset(cut))
+    return _Final(sides, removed, frozenset(cut), absent)
 
 
 def _beyond(works: Sequence[Volume], label_set: LabelSet) -> Set[int]:
@@ -274,17 +279,18 @@ def _new_notes(image: Volume, works: Sequence[Volume]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(said))
 
 
-def _unseen(labels: NDArray[np.uint8], label_set: LabelSet, ends_in_body: bool) -> tuple[str, ...]:
+def _unseen(
+    absent: Set[tuple[int, str]], label_set: LabelSet, ends_in_body: bool
+) -> tuple[str, ...]:
     """Absent structures that may lie beyond the end of a working grid are named, not passed over."""
     if not ends_in_body:
         return ()
-    present = np.flatnonzero(voxel_counts(labels))
-    absent = [s.name for s in label_set.structures if s.index not in present]
-    if not absent:
+    names = [s.name for s in label_set.structures if (s.index, "both") in absent]
+    if not names:
         return ()
     return (
         "not found, or outside the field of view of the segmenter, which ends inside the body: "
-        + ", ".join(absent),
+        + ", ".join(names),
     )
 
 
