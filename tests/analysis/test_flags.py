@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mskt.analysis.curves import Curve
-from mskt.analysis.flags import apply, flags_tsv, judge
+from mskt.analysis.flags import OUTSIDE, FlagRow, apply, flags_tsv, judge, scan_in_question
 from mskt.core.errors import InputError
 
 
@@ -112,3 +112,20 @@ def test_apply_makes_rows_and_flags(calibration):
     assert lines[5] == "sacrum\tboth\tfailed\t\t\t\tnot found"
     with pytest.raises(InputError, match="have no 'uncertainty'"):
         apply(calibration, [r for r in records if r.metric == "dice"])
+
+
+def told(**counts):
+    return [
+        FlagRow(f"m{k}", "left", flag, None, None, None, OUTSIDE if flag == "gone" else "")
+        for flag, count in counts.items()
+        for k in range(count)
+    ]
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 10), st.integers(0, 40))
+def test_the_scan_is_in_question_where_nearly_all_in_view_failed(failed, ok, unknown, gone):
+    hint = scan_in_question(told(failed=failed, ok=ok, unknown=unknown, gone=gone))
+    judged = failed + ok + unknown
+    assert (hint is not None) == (judged >= 6 and 3 * failed > 2 * judged)
+    if hint:
+        assert hint.startswith(f"{failed} of {judged} structures are probably wrong")

@@ -142,6 +142,17 @@ def test_tables_of_the_run(done):
     assert len(own) == 7
 
 
+def test_where_nearly_nothing_is_found_the_scan_itself_is_in_question(leg, tmp_path, done):
+    shown = call(
+        "run", leg, "-s", "fake", "--samples", 4, "--threads", 1, "-o", tmp_path / "out",
+        "--calibration", calibration(tmp_path / "hips.json"),
+    )  # fmt: skip
+    (hint,) = (note for note in run_json(tmp_path / "out")["notes"] if "probably wrong" in note)
+    assert "front, back, right and left" in hint and hint in " ".join(shown.output.split())
+    out, _, _ = done
+    assert not any("probably wrong" in note for note in run_json(out)["notes"]), "3 of 6 failed"
+
+
 def test_run_json_says_which_calibration(done):
     out, file, _ = done
     run = run_json(out)

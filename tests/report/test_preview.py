@@ -169,6 +169,15 @@ def test_flags_stand_between_heading_and_pictures_and_cover_nothing():
     assert sum(1 for a, b in pairwise(gaps) if a and not b) == 5
 
 
+def test_where_nearly_all_failed_the_letters_are_to_be_looked_at():
+    def warnings(**flags):
+        return [one.text for one in remarks(flagged(**flags), "c") if one.tone == "warning"]
+
+    (hint,) = warnings(failed=9, ok=2)
+    assert hint.startswith("18 of 22 structures are probably wrong") and not hint.endswith("…")
+    assert warnings(failed=6, ok=4) == []
+
+
 def test_a_case_without_flags_says_so_in_no_alarming_colour():
     pixels = with_remarks(remarks(flagged(ok=4), "c.json"))
     block = pixels[round((preview._REMARKS - 0.04) * 140) :][: round(2 * preview._REMARK * 140)]

@@ -18,6 +18,10 @@ there, and a curve may not go on."""
 POOR = 0.7
 """A predicted Dice below it is never *ok*, however usual it is. Overlap above 0.7 is what the field calls
 good (Zijdenbos et al. 1994, IEEE Trans Med Imaging 13:716)."""
+NEARLY_ALL, AT_LEAST = 2 / 3, 6
+"""Where more than this part of what could be judged has *failed*, of at least so many rows, the scan
+itself is in question. Measured (docs/experiments/0010): 0.93 and 0.95 with front and back exchanged, at
+most 0.60 in 21 scans turned, cut, thickened, or with noise or metal."""
 OUTSIDE = "outside the scan, or not found where the scan cuts it off"
 """Reason of a structure that nobody could judge, and that nobody expects."""
 PREDICTED, LOWER = "predicted_dice", "predicted_dice_lower"
@@ -212,3 +216,23 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     return format(value, ".6g") if isinstance(value, float) else " ".join(str(value).split())
+
+
+def scan_in_question(flags: Iterable[FlagRow]) -> str | None:
+    """Say what to look at where nearly everything failed: no single structure is the reason then.
+
+    Args:
+        flags: of one case; sides count each, what is not in view does not count.
+
+    Returns:
+        One sentence, or None where no more than :data:`NEARLY_ALL` of at least :data:`AT_LEAST` rows
+        failed.
+    """
+    judged = [row.flag for row in flags if row.reason != OUTSIDE]
+    failed = judged.count("failed")
+    if len(judged) < AT_LEAST or failed <= NEARLY_ALL * len(judged):
+        return None
+    return (
+        f"{failed} of {len(judged)} structures are probably wrong: look in the preview whether front, "
+        "back, right and left are where the letters say, and whether it is a hip or thigh at all"
+    )

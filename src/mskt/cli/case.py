@@ -208,12 +208,17 @@ class CaseWork:
 
     def _judge(self, records: list[Record]) -> tuple[list[Record], list[FlagRow]]:
         """Predicted Dice and flags; nothing without a calibration."""
+        from mskt.analysis.flags import scan_in_question
+
         judge = self._engine.judge
         if judge is None:
             return [], []
         if judge.note:  # every case is marked; on the terminal it was said once for all
             self._notes.append(judge.note)
-        return judge.judge(records)
+        judged, flags = judge.judge(records)
+        if whole := scan_in_question(flags):
+            self._note(whole)
+        return judged, flags
 
     def _note(self, text: str) -> None:
         line = " ".join(text.split())

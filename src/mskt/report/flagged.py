@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from mskt.analysis.flags import OUTSIDE, FlagRow
+from mskt.analysis.flags import OUTSIDE, FlagRow, scan_in_question
 
 WORST_FIRST: Final = ("failed", "inaccurate", "unknown")
 """``ok`` is not told."""
@@ -46,9 +46,11 @@ def remarks(
         told = [Remark("no structure flagged", "plain")]
     elif told[0].tone == "unknown":  # else nobody could tell that the others are thought right
         told = [Remark("no structure flagged as failed or inaccurate", "plain"), *told]
+    whole = scan_in_question(flags)
     return (
         *told,
         *absent,
+        *([Remark(_cut(whole), "warning")] if whole else []),
         *(Remark(_cut(warning), "warning") for warning in warnings),
         Remark(_cut(f"flags by {origin}; reasons in flags.tsv"), "quiet"),
     )
