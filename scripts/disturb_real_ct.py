@@ -43,7 +43,7 @@ class Scan(NamedTuple):
 
     def cut(self, *where: slice) -> Scan:
         """A box of it, at its place."""
-        start = [s.start or 0 for s in where]
+        start = [s.start or 0 for s in where] + [0] * (3 - len(where))
         affine = self.affine.copy()
         affine[:3, 3] = (self.affine @ [*start, 1])[:3]
         return Scan(self.hu[where], self.classes[where], affine)
@@ -88,9 +88,10 @@ def with_metal(scan: Scan, rng: np.random.Generator) -> Scan:
     the loss behind the metal come from the physics and from none of mskt's own models.
     """
     femur = scan.classes == LABELS["femur"].index
-    middle = np.argwhere(femur[: femur.shape[0] // 2]).mean(axis=0)
+    spacing = np.linalg.norm(scan.affine[:3, :3], axis=0)
+    middle = np.argwhere(femur[: femur.shape[0] // 2]).mean(axis=0) * spacing
     middle[2] = 4
-    offsets = [np.arange(n) - m for n, m in zip(scan.hu.shape, middle, strict=True)]
+    offsets = [np.arange(n) * s - m for n, s, m in zip(scan.hu.shape, spacing, middle, strict=True)]
     radius = np.sqrt(sum(o.reshape(np.roll((-1, 1, 1), k)) ** 2 for k, o in enumerate(offsets)))
     metal = (radius < 15) | ((radius > 23) & (radius < 26) & (offsets[2] > -2))
     hu = scan.hu.copy()
