@@ -3,6 +3,7 @@
     python benchmarks/end_to_end.py                                   # every shipped segmenter
     python benchmarks/end_to_end.py --uncertainties mcdropout --samples 2,10 --no-peers
     python benchmarks/end_to_end.py --device cuda --out runs/h200.md
+    python benchmarks/end_to_end.py --cohort 4 --segmenters unet_bayes --uncertainties mcdropout
     python benchmarks/end_to_end.py --shape 512,512,300 -- --precision float32
 
 The volume is a phantom made at 2.5 mm and enlarged, so that making it does not take longer than the
@@ -12,6 +13,10 @@ stages are those of ``run.json``; wall is that of the process, start of Python a
 Peers on the same scan: the authors' sampler (benchmarks/sampler.py) on some of its slices,
 extrapolated; MONAI's SliceInferer with the same network over the same working grid, T passes; and
 what the papers state. Their times are those of the network alone.
+
+``--cohort N`` measures N copies of the scan in one run instead, where the next case is read and the last
+one is written while the network works. What a further case takes is the difference between that run and
+one of a single case, over N − 1.
 """
 
 from __future__ import annotations
@@ -114,7 +119,10 @@ def takes_draws(uncertainty: str) -> bool:
 
 
 def run(scan: Path, out: Path, options: list[str]) -> dict[str, float]:
-    """One process; wall and CPU seconds, peak memory, and the stages as run.json has them."""
+    """One process; wall and CPU seconds, peak memory, and the stages as run.json has them.
+
+    Of several cases: the process whole, and the mean of each stage over cases.
+    """
     command = [sys.executable, "-m", "mskt", "run", str(scan), "--out", str(out)]
     command += ["--overwrite", "-q", *options]
     begin = time.perf_counter()
@@ -123,12 +131,12 @@ def run(scan: Path, out: Path, options: list[str]) -> dict[str, float]:
     wall = time.perf_counter() - begin
     if status:
         raise SystemExit(f"{' '.join(command)} ended with status {status}")
-    facts = json.loads((out / scan.name.split(".")[0] / "run.json").read_text())
+    done = [json.loads(file.read_text())["seconds"] for file in out.glob("*/run.json")]
     return {
         "wall": wall,
         "cpu": usage.ru_utime + usage.ru_stime,
         "peak": usage.ru_maxrss * 1024,
-        **facts["seconds"],
+        **{stage: sum(one[stage] for one in done) / len(done) for stage in done[0]},
     }
 
 
@@ -171,6 +179,35 @@ def own_table(scan: Path, folder: Path, args: argparse.Namespace) -> tuple[str, 
         rows.append([name, uncertainty, str(draws), *stages, *figures, f"{100 * rest:.0f} %"])
     head = ["segmenter", "uncertainty", "T", *STAGES.values(), "wall", "CPU", "peak, GB"]
     return markdown([*head, "not the network"], rows), middle
+
+
+def cohort_table(scan: Path, folder: Path, args: argparse.Namespace) -> str:
+    """What a further case of a run costs, when reading and writing overlap with the network."""
+    many = folder / "cohort"
+    many.mkdir()
+    for number in range(args.cohort):
+        os.link(scan, many / f"copy{number}.nii.gz")
+    rows = []
+    for (name, uncertainty, draws), options in cases(args).items():
+        turns: dict[Path, list[dict[str, float]]] = {scan: [], many: []}
+        for turn in range(args.repeat):
+            for source, found in turns.items():
+                out = folder / f"out-{source.name}-{name}-{uncertainty}-{draws}"
+                found.append(run(source, out, options))
+                tell(f"turn {turn + 1}, {name}, {source.name}: wall {found[-1]['wall']:.1f} s")
+        one, all_ = (median(found) for found in turns.values())
+        further = (all_["wall"] - one["wall"]) / (args.cohort - 1)
+        cpu = (all_["cpu"] - one["cpu"]) / (args.cohort - 1)
+        shares = [f"{100 * (1 - part['segment'] / further):.0f} %" for part in (one, all_)]
+        figures = (one["wall"], one["total"], one["segment"], further, all_["segment"], cpu)
+        peak = f"{all_['peak'] / 1e9:.2f}"
+        rows.append(
+            [name, uncertainty, str(draws), *(f"{value:.1f}" for value in figures), peak, *shares]
+        )
+    head = ["segmenter", "uncertainty", "T", "one: process", "one: case", "one: network"]
+    head += ["a further case", "its network", "its CPU", "peak, GB"]
+    head += ["beyond the network alone", "not its network"]
+    return markdown(head, rows)
 
 
 def authors_child(scan: Path, args: argparse.Namespace) -> dict[str, float]:
@@ -296,6 +333,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", help="passed on to mskt run, and for the peers")
     parser.add_argument("--threads", type=int, help="likewise; all cores by default")
     parser.add_argument("--repeat", type=int, default=1, help="medians are told")
+    parser.add_argument("--cohort", type=int, help="copies of the scan in one run, at least 2")
     parser.add_argument("--slices", type=int, default=3, help="of the authors' sampler")
     parser.add_argument("--no-peers", action="store_true", help="mskt alone")
     parser.add_argument("--out", type=Path, help="write the tables here too (Markdown)")
@@ -307,6 +345,8 @@ def arguments() -> argparse.Namespace:
     if args.quick:
         args.shape, args.samples, args.slices = "96,96,80", "2", 1
         args.uncertainties = args.uncertainties or "mcdropout"
+    if args.cohort is not None and args.cohort < 2:
+        parser.error("--cohort: at least 2")
     args.samples = [int(count) for count in args.samples.split(",")]
     return args
 
@@ -325,11 +365,14 @@ def main() -> None:
         tell(f"{shape} made with {made:.1f} GB")
         small = Path(folder) / "small.nii.gz"
         enlarged(small, (64, 64, 60))
-        run(small, Path(folder) / "out", next(iter(cases(args).values())))  # modules are compiled
-        text, figures = own_table(scan, Path(folder), args)
+        run(small, Path(folder) / "warm", next(iter(cases(args).values())))  # modules are compiled
+        if args.cohort:
+            text, figures = cohort_table(scan, Path(folder), args), {}
+        else:
+            text, figures = own_table(scan, Path(folder), args)
         text = f"{' × '.join(map(str, shape))} voxels, seconds, median of {args.repeat}\n\n{text}"
         print(text, flush=True)
-        if not args.no_peers:
+        if not (args.no_peers or args.cohort):
             peers = peer_table(scan, args, figures)
             print(f"\n{peers}")
             text += f"\n\n{peers}"

@@ -22,12 +22,13 @@ class ByIntensity(Segmenter):
 
     label_set = label_set("msk22")
 
-    def __init__(self, stochastic=False, depth=4):
+    def __init__(self, stochastic=False, depth=4, size=1.0):
         self.tags = Tags(stochastic=stochastic)
         self.depth = depth
+        self.spacing = (2.0 * size, 2.0 * size, 3.0 * size)
 
     def prepare(self, image):
-        grid = working_grid(image.grid, (2.0, 2.0, 3.0))
+        grid = working_grid(image.grid, self.spacing)
         return (Volume(resample_image(image.data, image.grid, grid), grid.affine),)
 
     def regions(self, image):
@@ -44,12 +45,17 @@ class ByIntensity(Segmenter):
         return out
 
 
-def scan(affine) -> Volume:
+WIDE = 4.0
+"""What makes the small scan as wide as a patient, so that no structure lies beside it."""
+
+
+def scan(affine, size=1.0) -> Volume:
+    affine = np.diag([size, size, size, 1.0]) @ affine
     index = np.stack(np.meshgrid(np.arange(48), np.arange(40), np.arange(20), indexing="ij"), -1)
     world = index @ affine[:3, :3].T + affine[:3, 3]
     data = np.full(index.shape[:3], 40.0, np.float32)
-    for x in (-20, 20):
-        data[((world[..., 0] - x) ** 2 + world[..., 1] ** 2) < 11**2] = 800
+    for x in (-20 * size, 20 * size):
+        data[((world[..., 0] - x) ** 2 + world[..., 1] ** 2) < (11 * size) ** 2] = 800
     return Volume(data, affine)
 
 
@@ -142,16 +148,19 @@ class Narrow(ByIntensity):
 
 
 def test_what_may_lie_beyond_the_grid_of_a_segmenter_is_truncated_not_absent():
-    image = scan(affine((1, 1, 1)))
+    image = scan(affine((1, 1, 1)), WIDE)
     heard = []
     result = segment_case(
-        image, Narrow(), DeterministicEstimator(), progress=lambda *said: heard.append(said)
+        image,
+        Narrow(size=WIDE),
+        DeterministicEstimator(),
+        progress=lambda *said: heard.append(said),
     )
     psoas = next(s.index for s in ByIntensity.label_set.structures if s.name == "psoas_major")
     assert {(FEMUR, "right"), (FEMUR, "left"), (psoas, "left"), (psoas, "both")} <= result.truncated
     assert any("psoas_major" in note for note in result.notes)
     assert ("prepare", 0.5) in heard
-    whole = segment_case(image, ByIntensity(), DeterministicEstimator())
+    whole = segment_case(image, ByIntensity(size=WIDE), DeterministicEstimator())
     assert (psoas, "both") not in whole.truncated
 
 
@@ -166,8 +175,39 @@ def test_what_is_not_expected_in_view_is_truncated_not_absent():
             shown[[sacrum, gracilis]] = False  # pectineus should have been found
             return (Stack(work.data, work.affine, expected=shown),)
 
-    result = segment_case(scan(affine((1, 1, 1))), Leveled(), DeterministicEstimator())
+    image = scan(affine((1, 1, 1)), WIDE)
+    result = segment_case(image, Leveled(size=WIDE), DeterministicEstimator())
     for index in (sacrum, gracilis):
         assert (index, "both") in result.truncated
     assert {index for index, _ in result.truncated} == {FEMUR, sacrum, gracilis}
     assert pectineus not in {index for index, _ in result.truncated}
+
+
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, -1, 1)])
+def test_the_other_hip_of_a_scan_of_one_is_truncated_not_absent(flips):
+    """The patient's left half and 9 mm of the right one: nothing is looked for further to the right."""
+    names = label_set("msk22")
+    whole = scan(affine(flips), WIDE)
+    x = np.arange(48) * whole.affine[0, 0] + whole.affine[0, 3]
+    kept = np.flatnonzero(x <= 9)
+    matrix = whole.affine.copy()
+    matrix[:3, 3] = (whole.affine @ [kept[0], 0, 0, 1])[:3]
+    half = Volume(np.ascontiguousarray(whole.data[kept]), matrix)
+
+    class OneLeg(ByIntensity):
+        """Bone is femur, but for a midline that tells where the other side is."""
+
+        def draw(self, image, region, *, index, seed):
+            out = super().draw(image, region, index=index, seed=seed)
+            x = np.arange(image.data.shape[0]) * image.affine[0, 0] + image.affine[0, 3]
+            middle = torch.from_numpy(np.abs(x[region.slices[0]]) < 12)
+            out[0, middle], out[names["sacrum"].index, middle] = 0, 1
+            return out
+
+    result = segment_case(half, OneLeg(size=WIDE), DeterministicEstimator())
+    assert (result.labels.data == FEMUR).any() and not (result.sides == 1).any()
+    absent = {one.index for one in names.structures if one.side == "both"} - {FEMUR}
+    for index in absent:
+        assert {(index, "right"), (index, "both")} <= result.truncated
+        assert (index, "left") not in result.truncated, "should have been found"
+    assert (FEMUR, "right") in result.truncated

@@ -14,7 +14,7 @@ from scipy import ndimage
 from mskt.core.anatomy import LabelSet, Structure, label_set
 from mskt.core.components import Components
 from mskt.core.foreground import foreground_box, slabs
-from mskt.core.midplane import Midplane, estimate_midplane
+from mskt.core.midplane import Midplane, beside_the_scan, estimate_midplane
 from mskt.core.postprocess import keep_largest, truncated, without_voxels
 from mskt.core.sides import LEFT, RIGHT, separate_sides
 from mskt.core.volume import Grid
@@ -181,6 +181,22 @@ def test_midplane_of_a_rolled_and_shifted_body() -> None:
     assert plane is not None
     assert plane.offset_mm == pytest.approx(20.0, abs=4.0)
     assert plane.slope_y == pytest.approx(-np.tan(np.radians(8.0)), abs=0.05)
+
+
+@given(st.floats(0, 200), st.floats(0, 200), st.floats(-30, 30), st.sampled_from([1, -1]))
+def test_beside_the_scan_is_what_it_does_not_reach(right, left, shift, flip) -> None:
+    """Millimetres to the right and left of the plane; in either order of the voxels."""
+    count = int(right + left) + 1
+    matrix = np.diag([flip * (right + left + 1e-3) / count, 2.0, 3.0, 1.0])
+    first = (shift - left) if flip > 0 else (shift + right)
+    matrix[0, 3] = first + matrix[0, 0] / 2  # the centre of the first voxel
+    found = beside_the_scan(Midplane(shift), Grid((count, 9, 9), matrix), MSK22)
+    for name, usual in (("gracilis", 29), ("femur", 102), ("tensor_fasciae_latae", 145)):
+        for side, end in (("right", right), ("left", left)):
+            if abs(end - 0.75 * usual) > 0.1:
+                assert ((NAMES[name].index, side) in found) == (end < 0.75 * usual)
+    assert not {(NAMES["sacrum"].index, side) for side in ("right", "left")} & found
+    assert beside_the_scan(None, Grid((count, 9, 9), matrix), MSK22) == frozenset()
 
 
 def test_sided_and_midline_structures_have_their_side_by_name() -> None:

@@ -50,6 +50,9 @@ _LATERAL_MM = {
     "hip_bone": 74,
     "femur": 102,
 }
+_BESIDE_PART = 0.75
+"""Of a structure's usual distance from the plane. Where the scan ends before that, most of it is outside:
+its centre is further away, and people differ by less."""
 _PAIR_RATIO = 0.25  # the smaller of two sides has at least this part of the larger one's voxels
 _PAIR_ACROSS = 0.6  # … and lies at least this part of the distance straight across the body
 _PAIRED_PART = 1 / 3  # of the structures that must come in pairs before both legs are believed
@@ -159,6 +162,39 @@ def _fit_plane(points_mm: NDArray[np.float64]) -> Midplane:
         residual = np.abs(points_mm[:, 0] - offset - (points_mm[:, 1:] - centre[1:]) @ slopes)
         keep = residual <= max(3 * 1.4826 * float(np.median(residual)), _MIDPOINT_SD_MM)
     return Midplane(offset - float(slopes @ centre[1:]), float(slopes[0]), float(slopes[1]))
+
+
+def beside_the_scan(
+    plane: Midplane | None, grid: Grid, label_set: LabelSet
+) -> frozenset[tuple[int, str]]:
+    """Which structures lie to the right or left of what the scan shows, as one of a single hip does.
+
+    Args:
+        plane: mid-sagittal plane; None tells nothing.
+        grid: of the image.
+        label_set: its structures that come in pairs are asked for.
+
+    Returns:
+        ``(index, side)``, ``right`` or ``left``.
+    """
+    if plane is None:
+        return frozenset()
+    ends = np.array(np.meshgrid(*((-0.5, n - 0.5) for n in grid.shape), indexing="ij"))
+    corners = ends.reshape(3, -1).T @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+    signed = plane.signed_mm(corners)
+    reach = {"right": float(signed.max()), "left": float(-signed.min())}
+    nearest = min(_LATERAL_MM.values())  # where a structure lies that crosses the leg (sartorius)
+    usual = {
+        one.index: nearest if (away := _lateral_mm(one)) is None else away
+        for one in label_set.structures
+        if one.side == "both"
+    }
+    return frozenset(
+        (index, side)
+        for index, away in usual.items()
+        for side, end in reach.items()
+        if end < _BESIDE_PART * away
+    )
 
 
 def _beside_one_leg(components: Components, paired: list[Structure]) -> Midplane | None:

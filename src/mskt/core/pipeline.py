@@ -27,9 +27,10 @@ from mskt.core.interfaces import (
     UncertaintyEstimator,
     still,
 )
+from mskt.core.midplane import beside_the_scan
 from mskt.core.postprocess import cut_by_grid, ends_inside, truncated, without_voxels
 from mskt.core.postprocess import keep_largest as keep_largest_components
-from mskt.core.sides import separate_sides
+from mskt.core.sides import sides_and_plane
 from mskt.core.volume import Labels, Volume
 
 if TYPE_CHECKING:
@@ -246,12 +247,15 @@ def _post_process(
     keep_largest: bool,
 ) -> _Final:
     """Sides, largest components (taken away in place), and what the fields of view cut."""
-    sides = separate_sides(labels, image.grid, label_set)
+    sides, plane = sides_and_plane(labels, image.grid, label_set)
     removed = keep_largest_components(labels, sides, label_set) if keep_largest else {}
     cut = truncated(labels, sides, label_set) | cut_by_grid(labels, sides, label_set, ends)
     absent: frozenset[tuple[int, str]] = frozenset()
-    if ends or beyond:  # what was not found may lie beyond
+    beside = beside_the_scan(plane, image.grid, label_set)
+    if ends or beyond or beside:  # what was not found may lie beyond
         absent = without_voxels(labels, sides, label_set)
+        outside = absent & beside
+        cut |= outside | {(index, "both") for index, _ in outside}
         cut |= {(index, side) for index, side in absent if ends or index in beyond}
     return _Final(sides, removed, frozenset(cut), absent)
 

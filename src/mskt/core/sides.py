@@ -48,6 +48,13 @@ def separate_sides(
         uint8, shape and memory order of ``labels``: 0 unsided, 1 right, 2 left. Where nothing
         tells left from right (a single structure of one leg), paired structures stay unsided.
     """
+    return sides_and_plane(labels, grid, label_set, plane=plane)[0]
+
+
+def sides_and_plane(
+    labels: NDArray[np.uint8], grid: Grid, label_set: LabelSet, *, plane: Midplane | None = None
+) -> tuple[NDArray[np.uint8], Midplane | None]:
+    """:func:`separate_sides`, and the mid-sagittal plane where one was given or was needed and found."""
     sides = _zeros_like(labels)
     fixed = np.zeros(256, np.uint8)
     for structure in label_set.structures:
@@ -56,16 +63,16 @@ def separate_sides(
         for part in slabs(labels):
             sides[part] = fixed[labels[part]]
     if not any(structure.side == "both" for structure in label_set.structures):
-        return sides
+        return sides, plane
     components = Components.find(labels, grid)
     if components is None:
-        return sides
+        return sides, plane
     pairs = pairs_of(components, label_set)
     plane = plane or midplane_of(components, label_set, pairs)
     if plane is not None:
         view = to_canonical(sides, grid)[components.crop]
         _write_sides(components, label_set, pairs, plane, view)
-    return sides
+    return sides, plane
 
 
 def _zeros_like(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:

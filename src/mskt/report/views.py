@@ -19,6 +19,7 @@ HEAD_BELOW_TOP_MM = 24.0
 MID_THIGH_BELOW_TOP_MM = 215.0
 _SHORTEST_THIGH_MM = 130.0
 _COARSE_MM = 3.0
+_WORTH_SHOWING = 0.5  # of the other head: less is a stray piece, or hardly in view
 _FEMUR = ("femur", "femur_left", "femur_right")
 
 
@@ -126,13 +127,13 @@ def _coronal(coarse: _Coarse) -> View:
 
 
 def _sagittal(coarse: _Coarse, z: tuple[int, int]) -> View:
-    """Through the head of the right femur, or of the left where there is no right one."""
+    """Through the head of the right femur, or of the left where there is no right one to speak of."""
     mask = coarse.femur if coarse.femur.any() else coarse.any
     low, high = z
     first = max(low, int(high - 2 * HEAD_BELOW_TOP_MM / coarse.mm[2]))
     head, sides = mask[:, :, first : high + 1], coarse.sides[:, :, first : high + 1]
     right, left = ((head & (sides == side)).sum(axis=(1, 2)).astype(float) for side in (1, 2))
-    best, name = (left, "left") if right.sum() < 0.2 * left.sum() else (right, "right")
+    best, name = (left, "left") if right.sum() < _WORTH_SHOWING * left.sum() else (right, "right")
     if not best.any():
         best, name = mask.sum(axis=(1, 2)).astype(float), "unknown side,"
     return View(0, coarse.full(0, int(_smooth(best).argmax())), f"sagittal, {name} hip")
