@@ -1,14 +1,18 @@
 """The 3-D U-Net is that of its paper; what segmenters share is tested with unetr."""
 
+from dataclasses import fields
+
 import pytest
 import torch
 
 from mskt.core.dropout import Draw, number_sites, sampling
 from mskt.networks.blocks3d import InstanceNorm
 from mskt.networks.inference import count
+from mskt.networks.patch_variant import PatchVariant
 from mskt.networks.unet3d import UNet3d
 from mskt.plugins.baselines.unet3d import VARIANTS, training
 from mskt.plugins.baselines.unet3d import segmenter as unet3d_segmenter
+from mskt.plugins.unetr.variants import VARIANTS as UNETR_VARIANTS
 
 
 def test_size_is_that_of_the_paper():
@@ -19,6 +23,13 @@ def test_size_is_that_of_the_paper():
     with torch.device("meta"):
         assert count(UNet3d(VARIANTS["paper"], 3)) == pytest.approx(19.07e6, rel=0.003)
         assert count(UNet3d(VARIANTS["compact"], 23)) < 1e6
+
+
+def test_the_compact_size_sees_what_the_compact_unetr_sees():
+    """Else comparing the two would compare windows."""
+    ours, theirs = VARIANTS["compact"], UNETR_VARIANTS["compact"]
+    for shared in fields(PatchVariant):
+        assert getattr(ours, shared.name) == getattr(theirs, shared.name), shared.name
 
 
 @torch.inference_mode()
