@@ -17,7 +17,7 @@ from mskt.core.errors import InputError, UsageError
 from mskt.core.records import read_csv
 
 sys.path.insert(0, str(Path(__file__).parent))
-from conftest import PLUGIN, leg_scan, save_scan
+from leg_scans import PLUGIN, leg_scan, save_scan
 
 pytestmark = pytest.mark.usefixtures("fake_plugin")
 

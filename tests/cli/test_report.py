@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from conftest import leg_scan, save_scan
+from leg_scans import leg_scan, save_scan
 from typer.testing import CliRunner
 
 from mskt.cli import app

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PLUGIN, leg_scan, save_scan
+from leg_scans import PLUGIN, leg_scan, save_scan
 from typer.main import get_command
 from typer.testing import CliRunner
 
