@@ -96,21 +96,22 @@ def with_metal(scan: Scan, rng: np.random.Generator) -> Scan:
     metal = (radius < 15) | ((radius > 23) & (radius < 26) & (offsets[2] > -2))
     hu = scan.hu.copy()
     for z in np.flatnonzero(metal.any(axis=(0, 1))):
-        hu[:, :, z] += _streaks(scan.hu[:, :, z], metal[:, :, z], rng)
+        hu[:, :, z] += _streaks(scan.hu[:, :, z], metal[:, :, z], float(spacing[0]), rng)
     hu[metal] = 3071
     return scan._replace(hu=hu)
 
 
 def _streaks(
-    hu: NDArray[np.float32], metal: NDArray[np.bool_], rng: np.random.Generator
+    hu: NDArray[np.float32], metal: NDArray[np.bool_], pixel_mm: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
+    """HU that metal adds to a slice of square pixels."""
     size = int(1.2 * max(hu.shape))
     before = [(size - n) // 2 for n in hu.shape]
     pad = [(b, size - n - b) for b, n in zip(before, hu.shape, strict=True)]
     tissue = WATER_PER_MM * (np.pad(np.maximum(hu, -1000), pad, constant_values=-1000) / 1000 + 1)
     iron = np.pad(metal, pad).astype(np.float32)
     angles = np.linspace(0, 180, VIEWS, endpoint=False)
-    soft, hard = (_projections(one, angles) for one in (tissue * (1 - iron), iron))
+    soft, hard = (_projections(one, angles) * pixel_mm for one in (tissue * (1 - iron), iron))
 
     def passed(metal_mm: NDArray[np.float32]) -> NDArray[np.float32]:
         return 0.5 * (np.exp(-1.1 * soft - 0.35 * metal_mm) + np.exp(-0.9 * soft - 0.12 * metal_mm))
@@ -123,14 +124,14 @@ def _streaks(
     for k, angle in enumerate(angles):
         beam = np.broadcast_to(filtered[:, k], (size, size))
         found += ndimage.rotate(beam, -angle, reshape=False, order=1)
-    found *= np.pi / (2 * VIEWS) / WATER_PER_MM * 1000
+    found *= np.pi / (2 * VIEWS) / pixel_mm / WATER_PER_MM * 1000
     inside = tuple(slice(b, b + n) for b, n in zip(before, hu.shape, strict=True))
     return found[inside]
 
 
 def _projections(image: NDArray[np.float32], angles: NDArray[np.float64]) -> NDArray[np.float32]:
-    turned_ = (ndimage.rotate(image, angle, reshape=False, order=1) for angle in angles)
-    return np.stack([one.sum(axis=0) for one in turned_], axis=1)
+    views = (ndimage.rotate(image, angle, reshape=False, order=1) for angle in angles)
+    return np.stack([one.sum(axis=0) for one in views], axis=1)
 
 
 def variants(scan: Scan) -> Iterator[tuple[str, Scan]]:

@@ -114,6 +114,19 @@ def test_levels_follow_the_femur():
     assert sagittal.title == "sagittal, right hip" and 40 <= sagittal.index < 46
 
 
+@pytest.mark.parametrize(("right_mm", "shown"), [(15, "left"), (90, "right")])
+def test_the_sagittal_slice_shows_a_hip_that_is_there(right_mm, shown):
+    """A stray piece on the right is not worth it; a head that is a little smaller is."""
+    labels = np.zeros((60, 40, 40), np.uint8)
+    labels[10:20, 15:25, 5:35] = 21
+    labels[40:50, 15:25, 35 - right_mm // 3 : 35] = 21
+    sides = np.zeros(labels.shape, np.uint8)
+    sides[30:], sides[:30] = 1, 2
+    volume = Volume(np.zeros(labels.shape, np.float32), np.diag([3.0, 3.0, 3.0, 1.0]))
+    *_, sagittal = views.choose(labels, sides, volume.grid, MSK22)
+    assert sagittal.title == f"sagittal, {shown} hip"
+
+
 def test_a_thin_slab_leaves_room_for_its_axial_pictures():
     from types import SimpleNamespace
 
